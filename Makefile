@@ -1,0 +1,4 @@
+.PHONY: test
+# Everything that a change must pass.
+test:
+	cargo test --workspace --locked

@@ -1,0 +1,2 @@
+//! vpa-admission-controller
+fn main() {}

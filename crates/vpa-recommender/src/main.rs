@@ -1,0 +1,2 @@
+//! vpa-recommender
+fn main() {}

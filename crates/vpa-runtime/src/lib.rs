@@ -1,0 +1,1 @@
+//! vpa-runtime

@@ -1,0 +1,2 @@
+//! vpa-sim
+fn main() {}

@@ -1,0 +1,2 @@
+//! vpa-updater
+fn main() {}
