@@ -5,6 +5,7 @@
 //! programs speak to the API server.
 
 pub mod checkpoint;
+pub mod limit_range;
 pub mod names;
 mod open_enum;
 pub mod pod;
