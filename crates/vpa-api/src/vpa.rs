@@ -189,7 +189,7 @@ pub struct StartupBoost {
 }
 
 /// How much more of a resource, and for how long.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GenericStartupBoost {
     /// Which of the two amounts below counts.
@@ -204,6 +204,25 @@ pub struct GenericStartupBoost {
     /// Seconds that the boost outlasts the moment the pod becomes Ready; 0 where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<i32>,
+}
+
+impl<'de> Deserialize<'de> for GenericStartupBoost {
+    /// Takes an object without `type`, which the CRD requires but webhooks see before the CRD is applied: its kind is
+    /// `Unknown("")`, which works as [`StartupBoostType::Factor`].
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Lenient {
+            #[serde(rename = "type")]
+            kind: Option<StartupBoostType>,
+            factor: Option<i32>,
+            quantity: Option<Quantity>,
+            duration_seconds: Option<i32>,
+        }
+        let Lenient { kind, factor, quantity, duration_seconds } = Lenient::deserialize(deserializer)?;
+        let kind = kind.unwrap_or_else(|| StartupBoostType::Unknown(String::new()));
+        Ok(Self { kind, factor, quantity, duration_seconds })
+    }
 }
 
 open_enum! {

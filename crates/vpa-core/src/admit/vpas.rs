@@ -1,0 +1,206 @@
+//! Reviews of VPAs.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use vpa_api::vpa::{ContainerResourcePolicy, EvictionChangeRequirement, StartupBoost};
+
+use super::request::type_name;
+use super::validation::{self, Allowed};
+use super::{Decision, Denial, FieldError, Gates, Operation, Outcome, Patch, Report, Request, Reviewed};
+
+/// A VPA as a user may send it: webhooks see it before the API server holds it against the CRD, so anything may be
+/// missing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct VpaInput {
+    #[serde(deserialize_with = "null_as_default")]
+    pub(super) spec: SpecInput,
+    #[serde(rename = "metadata")]
+    _metadata: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct SpecInput {
+    #[serde(rename = "targetRef")]
+    _target_ref: Option<k8s_openapi::api::autoscaling::v1::CrossVersionObjectReference>,
+    pub(super) update_policy: Option<UpdatePolicyInput>,
+    pub(super) resource_policy: Option<ResourcePolicyInput>,
+    #[serde(deserialize_with = "null_as_default")]
+    pub(super) recommenders: Vec<RecommenderInput>,
+    pub(super) startup_boost: Option<StartupBoost>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct UpdatePolicyInput {
+    pub(super) update_mode: Option<String>,
+    pub(super) min_replicas: Option<i32>,
+    #[serde(rename = "evictionRequirements", deserialize_with = "null_as_default")]
+    _eviction_requirements: Vec<EvictionRequirementInput>,
+    #[serde(rename = "evictAfterOOMSeconds")]
+    pub(super) evict_after_oom_seconds: Option<i32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct EvictionRequirementInput {
+    #[serde(rename = "resources", deserialize_with = "null_as_default")]
+    _resources: Vec<String>,
+    #[serde(rename = "changeRequirement")]
+    _change_requirement: Option<EvictionChangeRequirement>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ResourcePolicyInput {
+    #[serde(deserialize_with = "null_as_default")]
+    pub(super) container_policies: Vec<ContainerResourcePolicy>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RecommenderInput {
+    #[serde(rename = "name")]
+    _name: Option<String>,
+}
+
+fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// Decides the review of a VPA.
+pub(super) fn review(request: &Request, gates: &Gates) -> Decision {
+    if request.operation == Operation::Delete {
+        return Decision::admit(Reviewed::Vpa, Outcome::Skipped("deletions are not reviewed".to_owned()));
+    }
+    match validated(request, gates) {
+        Ok((patches, warnings)) => {
+            let outcome = if patches.is_empty() {
+                Outcome::Skipped("the VPA is complete".to_owned())
+            } else {
+                Outcome::Applied
+            };
+            let report = Report { reviewed: Reviewed::Vpa, outcome, vpa: None };
+            Decision { denial: None, patches, warnings, report }
+        }
+        Err((causes, warnings)) => {
+            let denial = Denial {
+                group: request.resource.group.clone(),
+                kind: request.request_kind.clone(),
+                name: request.name.clone(),
+                causes,
+            };
+            let report = Report { reviewed: Reviewed::Vpa, outcome: Outcome::Denied, vpa: None };
+            Decision { denial: Some(denial), patches: Vec::new(), warnings, report }
+        }
+    }
+}
+
+type Warnings = Vec<String>;
+
+fn validated(
+    request: &Request,
+    gates: &Gates,
+) -> Result<(Vec<Patch>, Warnings), (Vec<FieldError>, Warnings)> {
+    let unreadable = |error: FieldError| (vec![error], Warnings::new());
+    let vpa = decode("object", &request.object).map_err(unreadable)?;
+    let old = if request.operation == Operation::Update {
+        decode("oldObject", &request.old_object).map_err(unreadable)?
+    } else {
+        VpaInput::default()
+    };
+    let checked = validation::validate(&vpa.spec, &Allowed::new(&old.spec, gates));
+    if !checked.errors.is_empty() {
+        return Err((checked.errors, checked.warnings));
+    }
+    let mut patches = Vec::new();
+    if vpa.spec.update_policy.is_none() {
+        patches.push(Patch::add("/spec/updatePolicy".to_owned(), json!({ "updateMode": "Recreate" })));
+    }
+    Ok((patches, checked.warnings))
+}
+
+/// Reads a VPA. The error names the path of the field that is wrong.
+fn decode(what: &str, raw: &Value) -> Result<VpaInput, FieldError> {
+    if !raw.is_object() {
+        let found = type_name(raw);
+        return Err(FieldError::internal(
+            ".",
+            &format!("{what}: expected a VerticalPodAutoscaler, found {found}"),
+        ));
+    }
+    let mut raw = raw.clone();
+    canonical(&mut raw);
+    serde_path_to_error::deserialize(&raw).map_err(|error| {
+        let path = error.path().to_string();
+        FieldError::internal(".", &format!("{what}.{path}: {}", error.into_inner()))
+    })
+}
+
+/// Fields of a VPA's spec. Names are taken in any case, as the Go suite does.
+const FIELDS: [&str; 26] = [
+    "spec",
+    "targetRef",
+    "apiVersion",
+    "kind",
+    "name",
+    "updatePolicy",
+    "updateMode",
+    "minReplicas",
+    "evictionRequirements",
+    "resources",
+    "changeRequirement",
+    "evictAfterOOMSeconds",
+    "resourcePolicy",
+    "containerPolicies",
+    "containerName",
+    "mode",
+    "controlledResources",
+    "controlledValues",
+    "oomBumpUpRatio",
+    "oomMinBumpUp",
+    "memoryAggregationIntervalSeconds",
+    "memoryAggregationIntervalCount",
+    "recommenders",
+    "startupBoost",
+    "quantity",
+    "durationSeconds",
+];
+
+/// Fields of a VPA's spec whose own members have free names or are none of ours.
+const MAPS: [&str; 4] = ["minAllowed", "maxAllowed", "metadata", "status"];
+
+/// Renames fields that are written in another case.
+fn canonical(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(canonical),
+        Value::Object(members) => {
+            let known = || FIELDS.iter().chain(&MAPS).chain(&["cpu", "type", "factor"]);
+            let wrong: Vec<(String, &str)> = members
+                .keys()
+                .filter_map(|key| {
+                    let name = known().find(|name| name.eq_ignore_ascii_case(key))?;
+                    (*name != key.as_str()).then(|| (key.clone(), *name))
+                })
+                .collect();
+            for (key, name) in wrong {
+                if !members.contains_key(name)
+                    && let Some(member) = members.remove(&key)
+                {
+                    members.insert(name.to_owned(), member);
+                }
+            }
+            for (key, member) in members {
+                if !MAPS.contains(&key.as_str()) {
+                    canonical(member);
+                }
+            }
+        }
+        _ => {}
+    }
+}
