@@ -1,1 +1,10 @@
-//! e2e
+//! Test bed for the suite: a cluster, the three programs as processes against it, and scenarios.
+
+pub mod control_plane;
+pub mod error;
+pub mod guard;
+pub mod kubeconfig;
+pub mod pki;
+pub mod process;
+pub mod tools;
+pub mod wait;
