@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
-use kube::core::ErrorResponse;
 
 use crate::error::{Doing, Error, OnFile, Result};
 use crate::tools::{Tool, Tools};
@@ -28,8 +27,7 @@ pub fn render(tools: &Tools, release: &str, namespace: &str, values: &[&str]) ->
     for value in values {
         command.args(["--set", value]);
     }
-    let output =
-        command.output().map_err(|source| Error::Spawn { program: "helm".to_owned(), source })?;
+    let output = command.output().map_err(|source| Error::Spawn { program: "helm".to_owned(), source })?;
     if !output.status.success() {
         return Err(Error::Chart(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
@@ -95,6 +93,9 @@ pub fn title(object: &DynamicObject) -> String {
 }
 
 /// API of an object's kind. An object without a namespace is one of the cluster: the chart names it everywhere.
+///
+/// # Errors
+/// If the object has no kind.
 pub fn api(client: &kube::Client, object: &DynamicObject) -> Result<Api<DynamicObject>> {
     let types = object.types.as_ref().ok_or_else(|| Error::Chart("an object without a kind".to_owned()))?;
     let kind = GroupVersionKind::try_from(types).map_err(|error| Error::Chart(error.to_string()))?;
@@ -128,11 +129,7 @@ pub async fn apply(client: &kube::Client, object: &DynamicObject, dry_run: bool)
 pub async fn create(client: &kube::Client, object: &DynamicObject) -> Result<()> {
     match api(client, object)?.create(&Default::default(), object).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if is_conflict(&status) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
         Err(error) => Err(error).doing(format!("create {}", title(object))),
     }
-}
-
-fn is_conflict(status: &ErrorResponse) -> bool {
-    status.reason == "AlreadyExists"
 }

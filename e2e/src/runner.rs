@@ -46,7 +46,7 @@ impl Backend {
 pub type Run<C> = fn(C) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
 /// A scenario: a name, where it runs, and what it does with a context of type `C`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Scenario<C> {
     /// Name, unique, in words joined by `_`.
     pub name: &'static str,
@@ -55,6 +55,15 @@ pub struct Scenario<C> {
     /// What it does.
     pub run: Run<C>,
 }
+
+// Derived, the two would ask the context to be copied as well.
+impl<C> Clone for Scenario<C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for Scenario<C> {}
 
 /// How scenarios are run.
 #[derive(Clone, Debug)]
@@ -102,7 +111,8 @@ pub async fn run<H: Host>(host: Arc<H>, scenarios: &[Scenario<H::Context>], opti
         .flat_map(|backend| scenarios.iter().map(move |scenario| (*backend, *scenario)))
         .filter(|(backend, scenario)| scenario.backends.contains(backend))
         .filter(|(_, scenario)| {
-            options.filters.is_empty() || options.filters.iter().any(|part| scenario.name.contains(part.as_str()))
+            options.filters.is_empty()
+                || options.filters.iter().any(|part| scenario.name.contains(part.as_str()))
         })
         .collect();
     println!("running {} scenarios, {} side by side", chosen.len(), options.jobs);
