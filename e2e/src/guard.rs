@@ -24,7 +24,7 @@ while read -r order what; do
     folder) set -- "$@" "$what" ;;
   esac
 done
-for group in $groups; do kill -KILL -- "-$group" 2>/dev/null; done
+for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
 [ $# -eq 0 ] && exit 0
 [ -z "$groups" ] || sleep 1
 for folder; do rm -rf -- "$folder"; done
