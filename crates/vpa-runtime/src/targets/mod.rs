@@ -1,1 +1,0 @@
-//! Which controller is this, who owns it, which pods does it select.
