@@ -5,11 +5,13 @@
 //! programs speak to the API server.
 
 pub mod checkpoint;
+mod lenient;
 pub mod limit_range;
 pub mod names;
 mod open_enum;
 pub mod pod;
 pub mod quantity;
+mod schema;
 pub mod vpa;
 
 pub use checkpoint::{HistogramCheckpoint, VerticalPodAutoscalerCheckpoint};

@@ -23,7 +23,7 @@ pub struct LimitRange {
 #[serde(default)]
 pub struct LimitRangeSpec {
     /// One entry for each kind of thing that is limited.
-    #[serde(deserialize_with = "crate::pod::null_as_default")]
+    #[serde(deserialize_with = "crate::lenient::null_as_default")]
     pub limits: Vec<LimitRangeItem>,
 }
 

@@ -3,7 +3,8 @@
 /// Declares an enum of strings with a catch-all variant `Unknown(String)`.
 ///
 /// An object that holds a value of a later version (or a wrong one) still loads, the value is written back as it
-/// came, and validation can name it. The JSON schema lists the known values only.
+/// came, and validation can name it. The default is the empty text, as it stands for a missing field. The JSON schema
+/// lists the known values only.
 macro_rules! open_enum {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$meta])*
@@ -22,6 +23,10 @@ macro_rules! open_enum {
             pub fn as_str(&self) -> &str {
                 match self { $(Self::$variant => $text,)+ Self::Unknown(text) => text }
             }
+        }
+
+        impl Default for $name {
+            fn default() -> Self { Self::Unknown(String::new()) }
         }
 
         impl From<&str> for $name {

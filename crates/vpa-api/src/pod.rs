@@ -11,6 +11,7 @@ use kube::Resource;
 use serde::{Deserialize, Serialize};
 
 use crate::ResourceList;
+use crate::lenient::null_as_default;
 
 /// A pod.
 #[derive(Resource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -210,12 +211,4 @@ impl Pod {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.metadata.annotations.as_ref().unwrap_or(&NONE)
     }
-}
-
-pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }

@@ -6,13 +6,16 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+// Required fields are read as missing or null too, as Go reads them; only the schema demands them.
+use crate::lenient::{none_or_empty, null_as_default};
 use crate::open_enum::open_enum;
-use crate::{Quantity, ResourceList};
+use crate::{Quantity, ResourceList, schema};
 
 /// Container name in a policy that stands for every container without a policy of its own.
 pub const WILDCARD_CONTAINER: &str = "*";
 
 /// What the autoscaler controls and how.
+#[allow(clippy::duplicated_attributes)] // the printed columns have keys in common
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "autoscaling.k8s.io",
@@ -23,12 +26,43 @@ pub const WILDCARD_CONTAINER: &str = "*";
     namespaced,
     status = "VerticalPodAutoscalerStatus",
     derive = "Default",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "Sizes the containers of a workload by what they use.",
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.updatePolicy.updateMode"),
+    printcolumn(
+        name = "CPU",
+        type_ = "string",
+        json_path = ".status.recommendation.containerRecommendations[0].target.cpu"
+    ),
+    printcolumn(
+        name = "Mem",
+        type_ = "string",
+        json_path = ".status.recommendation.containerRecommendations[0].target.memory"
+    ),
+    printcolumn(
+        name = "Provided",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='RecommendationProvided')].status"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "MinReplicas",
+        type_ = "integer",
+        json_path = ".spec.updatePolicy.minReplicas",
+        priority = 1
+    ),
+    printcolumn(
+        name = "OOMSeconds",
+        type_ = "integer",
+        json_path = ".spec.updatePolicy.evictAfterOOMSeconds",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct VerticalPodAutoscalerSpec {
     /// The controller whose pods are sized: a Deployment, StatefulSet, DaemonSet, Job, CronJob, ReplicaSet,
     /// ReplicationController, or any kind with the scale subresource.
+    #[schemars(schema_with = "schema::target_ref", required)]
     pub target_ref: Option<CrossVersionObjectReference>,
     /// How changes reach the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,7 +71,7 @@ pub struct VerticalPodAutoscalerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_policy: Option<PodResourcePolicy>,
     /// The recommender that serves this object; none means the default one. At most one entry.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "none_or_empty")]
     pub recommenders: Option<Vec<VerticalPodAutoscalerRecommenderSelector>>,
     /// More resources while a pod starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,8 +80,10 @@ pub struct VerticalPodAutoscalerSpec {
 
 /// Names a recommender.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["name"]))]
 pub struct VerticalPodAutoscalerRecommenderSelector {
     /// Name that the recommender was started with (`--recommender-name`).
+    #[serde(default, deserialize_with = "null_as_default")]
     pub name: String,
 }
 
@@ -62,7 +98,7 @@ pub struct PodUpdatePolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_replicas: Option<i32>,
     /// Conditions on the direction of a change, all of which must hold before a pod is disrupted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "none_or_empty")]
     pub eviction_requirements: Option<Vec<EvictionRequirement>>,
     /// A container that was OOM-killed sooner than this many seconds after its start makes its pod due at once.
     #[serde(default, rename = "evictAfterOOMSeconds", skip_serializing_if = "Option::is_none")]
@@ -91,12 +127,15 @@ open_enum! {
 }
 
 /// A condition on the direction of a change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["changeRequirement", "resources"]))]
 pub struct EvictionRequirement {
     /// Resources of which at least one has to change in the required direction.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub resources: Vec<String>,
     /// The required direction.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub change_requirement: EvictionChangeRequirement,
 }
 
@@ -114,8 +153,8 @@ open_enum! {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodResourcePolicy {
-    /// One entry a container; [`WILDCARD_CONTAINER`] serves those without one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// One entry a container; the name `*` serves those without one.
+    #[serde(default, skip_serializing_if = "none_or_empty")]
     pub container_policies: Option<Vec<ContainerResourcePolicy>>,
 }
 
@@ -123,17 +162,17 @@ pub struct PodResourcePolicy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerResourcePolicy {
-    /// Container name, or [`WILDCARD_CONTAINER`].
+    /// Container name, or `*` for every container without a policy of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
     /// Whether the container is scaled at all; `Auto` where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<ContainerScalingMode>,
     /// Lowest amounts to recommend.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "none_or_empty")]
     pub min_allowed: Option<ResourceList>,
     /// Highest amounts to recommend.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "none_or_empty")]
     pub max_allowed: Option<ResourceList>,
     /// Resources to recommend for; cpu and memory where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,11 +228,16 @@ pub struct StartupBoost {
 }
 
 /// How much more of a resource, and for how long.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    { "rule": "(self.type == 'Factor') == has(self.factor)", "message": "type Factor needs factor, and only it has one" },
+    { "rule": "(self.type == 'Quantity') == has(self.quantity)", "message": "type Quantity needs quantity, and only it has one" },
+]))]
+#[schemars(extend("required" = ["type"]))]
 pub struct GenericStartupBoost {
-    /// Which of the two amounts below counts.
-    #[serde(rename = "type")]
+    /// Which of the two amounts below counts. A webhook also sees objects that lack it; they work as with `Factor`.
+    #[serde(default, rename = "type", deserialize_with = "null_as_default")]
     pub kind: StartupBoostType,
     /// Multiplies the request; with type `Factor`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -204,25 +248,6 @@ pub struct GenericStartupBoost {
     /// Seconds that the boost outlasts the moment the pod becomes Ready; 0 where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<i32>,
-}
-
-impl<'de> Deserialize<'de> for GenericStartupBoost {
-    /// Takes an object without `type`, which the CRD requires but webhooks see before the CRD is applied: its kind is
-    /// `Unknown("")`, which works as [`StartupBoostType::Factor`].
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Lenient {
-            #[serde(rename = "type")]
-            kind: Option<StartupBoostType>,
-            factor: Option<i32>,
-            quantity: Option<Quantity>,
-            duration_seconds: Option<i32>,
-        }
-        let Lenient { kind, factor, quantity, duration_seconds } = Lenient::deserialize(deserializer)?;
-        let kind = kind.unwrap_or_else(|| StartupBoostType::Unknown(String::new()));
-        Ok(Self { kind, factor, quantity, duration_seconds })
-    }
 }
 
 open_enum! {
@@ -243,7 +268,7 @@ pub struct VerticalPodAutoscalerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommendation: Option<RecommendedPodResources>,
     /// State of the VPA, by condition type.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "none_or_empty")]
     pub conditions: Option<Vec<VerticalPodAutoscalerCondition>>,
     /// Generation of the spec that this status answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -256,38 +281,42 @@ pub struct VerticalPodAutoscalerStatus {
 #[serde(rename_all = "camelCase")]
 pub struct RecommendedPodResources {
     /// One entry a container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "none_or_empty")]
     pub container_recommendations: Option<Vec<RecommendedContainerResources>>,
 }
 
 /// A recommendation for one container. Always `lower_bound` ≤ `target` ≤ `upper_bound`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["target"]))]
 pub struct RecommendedContainerResources {
     /// Container name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
     /// Amounts to request.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub target: ResourceList,
     /// Below these amounts a pod is too small.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "none_or_empty")]
     pub lower_bound: Option<ResourceList>,
     /// Above these amounts a pod wastes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "none_or_empty")]
     pub upper_bound: Option<ResourceList>,
     /// The target before the constraints of the resource policy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "none_or_empty")]
     pub uncapped_target: Option<ResourceList>,
 }
 
 /// One aspect of a VPA's state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["status", "type"]))]
 pub struct VerticalPodAutoscalerCondition {
-    /// Condition type, one of [`crate::names::condition`] or another writer's.
-    #[serde(rename = "type")]
+    /// What the condition speaks of, such as `RecommendationProvided`.
+    #[serde(default, rename = "type", deserialize_with = "null_as_default")]
     pub type_: String,
     /// `True`, `False` or `Unknown`.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub status: String,
     /// When the status last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -303,3 +332,6 @@ pub struct VerticalPodAutoscalerCondition {
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
 }
+
+#[cfg(test)]
+mod tests;

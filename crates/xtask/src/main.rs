@@ -1,2 +1,35 @@
-//! xtask
-fn main() {}
+//! Command line of the project's own tasks.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks on the project itself.
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Writes the CRDs of the chart from the API types.
+    Crds {
+        /// Only fails where a file is not what would be written.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().task {
+        Task::Crds { check } => xtask::crds::run(check),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
