@@ -1,0 +1,140 @@
+//! The way to the API server.
+//!
+//! The client library's own retry would try an eviction that a disruption budget blocks up to 16 times, so it is off, and
+//! requests pass these layers instead, outermost first:
+//! 1. [`layers`] `Observe` counts attempts and measures requests;
+//! 2. `Retry` tries again, by [`CallKind`]: reads and patches after 429, 5xx and broken connections; never
+//!    evictions and lease writes, whose callers have their own rules;
+//! 3. `Limit` waits for `--kube-api-qps`, so each attempt is paid for;
+//! 4. `Deadline` bounds an attempt from the first byte sent to the last byte of the answer.
+
+mod call;
+mod layers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::client::ClientBuilder;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+pub use call::CallKind;
+pub use layers::{AnswerBody, Deadline, Limit, Observe, Rate, Retry, Stack, stack};
+
+use crate::Error;
+use crate::flags::KubeFlags;
+use crate::metrics::RuntimeMetrics;
+
+/// How long a connection may take to be made; a healthy one takes milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may stay without a byte before it counts as dead. Longer than the five minutes after
+/// which the watches here end by themselves ([`crate::store::WATCH_SECONDS`]).
+const READ_TIMEOUT: Duration = Duration::from_secs(330);
+
+/// A cluster and the way to it. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The client, with all layers.
+    pub client: Client,
+    /// Address of the API server.
+    pub url: String,
+    /// Namespace of the kubeconfig's context or of the service account.
+    pub default_namespace: String,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// Makes rustls use its `ring` provider, process-wide; a second provider in the process would make rustls panic at the
+/// first handshake if none was chosen.
+pub fn install_crypto() {
+    // An error says that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A client for the cluster that the flags name, for the program `user_agent`. Sends nothing yet.
+///
+/// # Errors
+/// [`Error::ClusterConfig`] where nothing usable was found.
+pub async fn connect(
+    flags: &KubeFlags,
+    user_agent: &str,
+    metrics: &Arc<RuntimeMetrics>,
+) -> Result<Cluster, Error> {
+    install_crypto();
+    let mut config = config(flags).await?;
+    let agent = http::HeaderValue::from_str(user_agent).map_err(|e| Error::ClusterConfig(e.to_string()))?;
+    config.headers.push((http::header::USER_AGENT, agent));
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    let url = config.cluster_url.to_string();
+    let default_namespace = config.default_namespace.clone();
+    let rate = Rate::new(flags.kube_api_qps, flags.kube_api_burst)?;
+    let inner = ClientBuilder::try_from(config).map_err(|e| Error::ClusterConfig(chain(&e)))?;
+    let client = inner
+        .with_layer(&tower::layer::layer_fn(|service| stack(service, rate.clone(), metrics.clone())))
+        .build();
+    Ok(Cluster { client, url, default_namespace })
+}
+
+async fn config(flags: &KubeFlags) -> Result<Config, Error> {
+    let Some(path) = flags.kubeconfig.as_deref().filter(|path| !path.as_os_str().is_empty()) else {
+        return Config::infer().await.map_err(|e| Error::ClusterConfig(chain(&e)));
+    };
+    let failed = |e: &kube::config::KubeconfigError| {
+        Error::ClusterConfig(format!("--kubeconfig {}: {}", path.display(), chain(e)))
+    };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|e| failed(&e))?;
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(|e| failed(&e))
+}
+
+/// An error with its causes, without those that the text before already repeats.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// What an API error means to a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// 404: the object, or its kind, is not there.
+    NotFound,
+    /// 409: it changed since it was read, or exists already.
+    Conflict,
+    /// 403: not allowed, or refused by an admission check.
+    Forbidden(String),
+    /// 429: refused for now; on evictions, by a disruption budget.
+    TooMany(String),
+    /// 422 and 400: will never be accepted as it is.
+    Invalid(String),
+    /// No answer, or an error on the other side.
+    Unavailable(String),
+}
+
+impl Failure {
+    /// Reads an error of the client.
+    pub fn of(error: &kube::Error) -> Self {
+        let kube::Error::Api(status) = error else { return Self::Unavailable(chain(error)) };
+        let text = status.message.clone();
+        match status.code {
+            404 => Self::NotFound,
+            409 => Self::Conflict,
+            403 => Self::Forbidden(text),
+            429 => Self::TooMany(text),
+            400 | 422 => Self::Invalid(text),
+            code => Self::Unavailable(format!("{code} {}: {text}", status.reason)),
+        }
+    }
+}

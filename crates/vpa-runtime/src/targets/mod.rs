@@ -1,0 +1,1 @@
+//! Which controller is this, who owns it, which pods does it select.

@@ -1,0 +1,255 @@
+//! Runs scenarios: chooses them, runs them side by side with a deadline each, and tells what happened.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+
+use crate::error::{Error, Result};
+
+/// Where a scenario runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Backend {
+    /// The embedded cluster of `vpa-sim`.
+    Sim,
+    /// etcd, kube-apiserver and kube-controller-manager.
+    Real,
+}
+
+impl Backend {
+    /// Its name, as in the `E2E` variable and the output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sim => "sim",
+            Self::Real => "real",
+        }
+    }
+
+    /// The backends that the value of `E2E` names; `sim` where it is unset.
+    ///
+    /// # Errors
+    /// If the value names none.
+    pub fn chosen(value: Option<&str>) -> Result<Vec<Self>> {
+        match value.unwrap_or("sim") {
+            "sim" => Ok(vec![Self::Sim]),
+            "real" => Ok(vec![Self::Real]),
+            "both" => Ok(vec![Self::Sim, Self::Real]),
+            other => Err(Error::expectation(format!("E2E={other}: must be sim, real or both"))),
+        }
+    }
+}
+
+/// A scenario's code.
+pub type Run<C> = fn(C) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// A scenario: a name, where it runs, and what it does with a context of type `C`.
+#[derive(Debug)]
+pub struct Scenario<C> {
+    /// Name, unique, in words joined by `_`.
+    pub name: &'static str,
+    /// Backends on which it runs.
+    pub backends: &'static [Backend],
+    /// What it does.
+    pub run: Run<C>,
+}
+
+// Derived, the two would ask the context to be copied as well.
+impl<C> Clone for Scenario<C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for Scenario<C> {}
+
+/// How scenarios are run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Backends to run on.
+    pub backends: Vec<Backend>,
+    /// Run those only whose name contains one of these; all where empty.
+    pub filters: Vec<String>,
+    /// How many run side by side.
+    pub jobs: usize,
+    /// Time that one may take.
+    pub deadline: Duration,
+    /// Folder under which each scenario has its logs, as `<backend>/<scenario>`.
+    pub logs: PathBuf,
+}
+
+/// What makes contexts and looks after what scenarios share.
+pub trait Host: Send + Sync + 'static {
+    /// What a scenario is given.
+    type Context: Send + 'static;
+
+    /// Makes the context of the scenario `name`, which keeps its logs in `logs`.
+    fn context(
+        &self,
+        backend: Backend,
+        name: &'static str,
+        logs: PathBuf,
+    ) -> impl Future<Output = Result<Self::Context>> + Send;
+}
+
+/// How many scenarios passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Passed.
+    pub passed: usize,
+    /// Failed.
+    pub failed: usize,
+}
+
+/// Runs what `options` choose out of `scenarios`, printing a line for each and a last one with the totals.
+pub async fn run<H: Host>(host: Arc<H>, scenarios: &[Scenario<H::Context>], options: &Options) -> Totals {
+    let chosen: Vec<_> = options
+        .backends
+        .iter()
+        .flat_map(|backend| scenarios.iter().map(move |scenario| (*backend, *scenario)))
+        .filter(|(backend, scenario)| scenario.backends.contains(backend))
+        .filter(|(_, scenario)| {
+            options.filters.is_empty()
+                || options.filters.iter().any(|part| scenario.name.contains(part.as_str()))
+        })
+        .collect();
+    println!("running {} scenarios, {} side by side", chosen.len(), options.jobs);
+    let started = Instant::now();
+    let mut totals = Totals::default();
+    let mut failures = Vec::new();
+    let mut results = futures::stream::iter(chosen)
+        .map(|(backend, scenario)| run_one(host.clone(), backend, scenario, options))
+        .buffer_unordered(options.jobs.max(1));
+    while let Some(outcome) = results.next().await {
+        let verdict = if outcome.error.is_none() { "ok" } else { "FAILED" };
+        println!(
+            "{verdict:>6}  {:<4} {} ({:.1}s)",
+            outcome.backend.name(),
+            outcome.name,
+            outcome.took.as_secs_f64()
+        );
+        match outcome.error {
+            None => totals.passed += 1,
+            Some(error) => {
+                totals.failed += 1;
+                println!("        {}", error.to_string().replace('\n', "\n        "));
+                println!("        logs: {}", outcome.logs.display());
+                failures.push(format!("{} {}", outcome.backend.name(), outcome.name));
+            }
+        }
+    }
+    if !failures.is_empty() {
+        println!("failed: {}", failures.join(", "));
+    }
+    println!("{} passed, {} failed in {}s", totals.passed, totals.failed, started.elapsed().as_secs());
+    totals
+}
+
+struct Outcome {
+    backend: Backend,
+    name: &'static str,
+    took: Duration,
+    logs: PathBuf,
+    error: Option<Error>,
+}
+
+async fn run_one<H: Host>(
+    host: Arc<H>,
+    backend: Backend,
+    scenario: Scenario<H::Context>,
+    options: &Options,
+) -> Outcome {
+    let logs = options.logs.join(backend.name()).join(scenario.name);
+    // Logs of an earlier run would be taken for this one's.
+    let _ = std::fs::remove_dir_all(&logs);
+    let started = Instant::now();
+    let deadline = options.deadline;
+    let task = {
+        let logs = logs.clone();
+        tokio::spawn(async move {
+            let context = host.context(backend, scenario.name, logs).await?;
+            match tokio::time::timeout(deadline, (scenario.run)(context)).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::Timeout {
+                    what: "the scenario to end".to_owned(),
+                    waited: deadline,
+                    last: "still running".to_owned(),
+                }),
+            }
+        })
+    };
+    let error = match task.await {
+        Ok(result) => result.err(),
+        Err(panicked) => Some(Error::expectation(format!("panicked: {panicked}"))),
+    };
+    if error.is_none() && std::env::var_os("E2E_KEEP_LOGS").is_none() {
+        let _ = std::fs::remove_dir_all(&logs);
+    }
+    Outcome { backend, name: scenario.name, took: started.elapsed(), logs, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Host for Nothing {
+        type Context = ();
+
+        async fn context(&self, _: Backend, _: &'static str, _: PathBuf) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn good(_: ()) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn bad(_: ()) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
+        Box::pin(async { Err(Error::expectation("no")) })
+    }
+
+    fn panics(_: ()) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
+        Box::pin(async { panic!("oh") })
+    }
+
+    fn hangs(_: ()) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> {
+        Box::pin(std::future::pending())
+    }
+
+    #[tokio::test]
+    async fn every_way_to_fail_is_counted_and_none_stops_the_rest() {
+        let both: &[Backend] = &[Backend::Sim, Backend::Real];
+        let scenario = |name, run| Scenario { name, backends: both, run };
+        let scenarios = [
+            scenario("bad", bad),
+            scenario("panics", panics),
+            scenario("hangs", hangs),
+            scenario("good", good),
+            Scenario { name: "elsewhere", backends: &[Backend::Real], run: bad },
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options {
+            backends: vec![Backend::Sim],
+            filters: Vec::new(),
+            jobs: 2,
+            deadline: Duration::from_millis(50),
+            logs: dir.path().to_owned(),
+        };
+        let totals = run(Arc::new(Nothing), &scenarios, &options).await;
+        assert_eq!(totals, Totals { passed: 1, failed: 3 });
+        options.filters = vec!["goo".to_owned()];
+        let totals = run(Arc::new(Nothing), &scenarios, &options).await;
+        assert_eq!(totals, Totals { passed: 1, failed: 0 });
+    }
+
+    #[test]
+    fn backends_are_named() {
+        assert_eq!(Backend::chosen(None).unwrap(), [Backend::Sim]);
+        assert_eq!(Backend::chosen(Some("both")).unwrap(), [Backend::Sim, Backend::Real]);
+        assert!(Backend::chosen(Some("")).unwrap_err().to_string().contains("sim, real or both"));
+    }
+}

@@ -1,0 +1,91 @@
+//! End-to-end scenarios, each on every backend that `E2E` names (`sim`, `real` or `both`; `sim` where it is unset).
+//!
+//! Arguments are parts of scenario names; without one all run. `--list` prints the names. `E2E_JOBS` sets how many run
+//! side by side, `E2E_KEEP_LOGS=1` keeps the logs of those that pass.
+
+mod chart;
+mod harness;
+mod operation;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use e2e::bed::{Bed, Beds, Clusters};
+use e2e::runner::{self, Backend, Options, Scenario};
+
+/// Time for one scenario: the slowest takes well under one minute on an idle machine.
+const DEADLINE: Duration = Duration::from_secs(240);
+
+/// How many run side by side. They mostly wait for intervals to pass, so more than there are cores.
+const JOBS: usize = 6;
+
+/// Declares a scenario of an async function of the same name.
+macro_rules! scenario {
+    ($module:ident :: $name:ident on $($backend:ident),+) => {
+        Scenario { name: stringify!($name), backends: &[$(Backend::$backend),+], run: |bed| Box::pin($module::$name(bed)) }
+    };
+    ($module:ident :: $name:ident) => { scenario!($module::$name on Sim, Real) };
+}
+
+const SCENARIOS: &[Scenario<Bed>] = &[
+    scenario!(chart::the_api_server_accepts_the_chart on Real),
+    scenario!(harness::nothing_outlives_a_killed_run on Sim),
+    scenario!(operation::missing_crds_end_a_program_with_a_clear_message),
+    scenario!(operation::an_unreachable_cluster_ends_a_program_with_a_clear_message),
+    scenario!(operation::a_missing_permission_ends_a_program_with_a_clear_message),
+];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(code) = harness::helper_process(&args) {
+        return code;
+    }
+    if args.iter().any(|arg| arg == "--list") {
+        SCENARIOS.iter().for_each(|scenario| println!("{}: test", scenario.name));
+        return ExitCode::SUCCESS;
+    }
+    let chosen = std::env::var("E2E").ok();
+    let backends = match Backend::chosen(chosen.as_deref()) {
+        Ok(backends) => backends,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    let jobs = std::env::var("E2E_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(JOBS);
+    let logs = logs();
+    let filters = args.into_iter().filter(|arg| !arg.starts_with('-')).collect();
+    let options = Options { backends, filters, jobs, deadline: DEADLINE, logs: logs.clone() };
+    let clusters = Arc::new(Clusters::new(logs));
+    if let Err(error) = prepare(&clusters, &options).await {
+        eprintln!("e2e: {error}");
+        return ExitCode::FAILURE;
+    }
+    let totals = tokio::select! {
+        totals = runner::run(Arc::new(Beds(clusters.clone())), SCENARIOS, &options) => totals,
+        // Returning drops everything that was started.
+        _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
+    };
+    drop(clusters);
+    if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Has what is missing built before the clock of any scenario runs, and fails with one line if it cannot be.
+async fn prepare(clusters: &Clusters, options: &Options) -> e2e::error::Result<()> {
+    e2e::programs::folder()?;
+    if options.backends.contains(&Backend::Real) {
+        clusters.tools().await?;
+    }
+    Ok(())
+}
+
+/// `e2e-logs` in cargo's target folder.
+fn logs() -> PathBuf {
+    let exe = std::env::current_exe().unwrap_or_default();
+    // target/<profile>/deps/<this>
+    let target = exe.ancestors().nth(3).unwrap_or_else(|| Path::new("target"));
+    target.join("e2e-logs")
+}
