@@ -95,6 +95,8 @@ pub mod server;
 pub mod store;
 pub mod targets;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 
 pub use client::Cluster;
 pub use errors::{Error, FlagError};
