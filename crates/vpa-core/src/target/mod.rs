@@ -29,7 +29,7 @@ pub struct Controller {
     pub owner: Option<ControllerKey>,
     /// Which pods are its own, or why that cannot be said.
     pub selector: Result<Selector, SelectorError>,
-    /// Desired pods: `spec.replicas`, for a DaemonSet `status.desiredNumberScheduled`, for a Job `spec.parallelism`.
+    /// Desired pods: `spec.replicas`, for a DaemonSet `status.numberReady`, for a Job `spec.parallelism`.
     /// `None` where the kind has no such number.
     pub replicas: Option<i32>,
     /// Names of the main and init containers of the pod template; `None` where the source does not see the template.

@@ -1,0 +1,181 @@
+//! What the updater knows from earlier passes. It is bounded by the live pods and VPAs, and lost with the process: then
+//! timers start anew and an infeasible resize may be tried once more.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use jiff::{SignedDuration, Timestamp};
+use vpa_api::pod::{Pod, ResourceRequirements};
+use vpa_api::vpa::RecommendedContainerResources;
+
+use super::config::{Config, ConfigError};
+use super::group::GroupKey;
+use super::in_place::{InPlaceState, ResizePhase};
+use crate::limiter::Limiter;
+
+/// How long evictions of a VPA stay stopped after a pod came back unchanged, before one more is tried: long enough
+/// that a webhook that stays broken costs a pod an hour at most.
+pub const EVICTIONS_STOPPED_FOR: SignedDuration = SignedDuration::from_hours(1);
+
+/// State kept from pass to pass.
+#[derive(Debug)]
+pub struct UpdaterMemory {
+    /// Targets that a pod's node could not take, by pod UID.
+    infeasible: HashMap<String, Vec<RecommendedContainerResources>>,
+    /// Resizes under way, by pod UID.
+    attempts: HashMap<String, Attempt>,
+    /// Evictions whose effect is still to be seen, by `namespace/name` of the VPA.
+    evictions: HashMap<String, EvictionWatch>,
+    /// VPA at which the last pass was cut off.
+    pub(super) resume_at: Option<String>,
+    pub(super) resizes: Limiter,
+    pub(super) evicts: Limiter,
+}
+
+/// One attempt to resize one pod.
+#[derive(Clone, Debug, PartialEq)]
+struct Attempt {
+    /// What the pod was asked to have; other resources are another attempt.
+    asked: Vec<ResourceRequirements>,
+    state: InPlaceState,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct EvictionWatch {
+    group: GroupKey,
+    /// Pods of the group that lived at the time of the eviction.
+    known: BTreeSet<String>,
+    /// What the evicted pod's containers had.
+    had: Vec<(String, ResourceRequirements)>,
+    /// Since when evictions are stopped, and for which pod's sake.
+    stopped: Option<(Timestamp, String)>,
+}
+
+impl UpdaterMemory {
+    /// An empty memory, with full rate limiters.
+    ///
+    /// # Errors
+    /// Settings that make no sense.
+    pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        let limiter = || Limiter::new(config.rate_limit, config.rate_burst);
+        Ok(Self {
+            infeasible: HashMap::new(),
+            attempts: HashMap::new(),
+            evictions: HashMap::new(),
+            resume_at: None,
+            resizes: limiter()?,
+            evicts: limiter()?,
+        })
+    }
+
+    /// Takes in what the kubelets report of all live pods, and forgets those that are gone.
+    pub fn observe<'a>(&mut self, pods: impl IntoIterator<Item = &'a Arc<Pod>>, now: Timestamp) {
+        let mut live = HashSet::new();
+        for pod in pods {
+            let uid = uid(pod);
+            live.insert(uid.clone());
+            let phase = ResizePhase::of(pod);
+            if phase == ResizePhase::None {
+                self.attempts.remove(&uid);
+                continue;
+            }
+            let asked: Vec<_> =
+                pod.spec.containers.iter().map(|container| container.resources.clone()).collect();
+            let known = self.attempts.get(&uid).filter(|attempt| attempt.asked == asked);
+            let state = known.map_or(InPlaceState::Settled, |attempt| attempt.state).observe(phase, now);
+            self.attempts.insert(uid, Attempt { asked, state });
+        }
+        self.attempts.retain(|uid, _| live.contains(uid));
+        self.infeasible.retain(|uid, _| live.contains(uid));
+    }
+
+    /// Forgets VPAs that are gone.
+    pub fn retain_vpas(&mut self, exists: impl Fn(&str) -> bool) {
+        self.evictions.retain(|vpa, _| exists(vpa));
+    }
+
+    /// State of a pod's resize.
+    pub fn state(&self, pod: &Pod) -> InPlaceState {
+        self.attempts.get(&uid(pod)).map_or(InPlaceState::Settled, |attempt| attempt.state)
+    }
+
+    /// Starts the timer of a pod's present resize at a given time, as if an earlier pass had seen it.
+    pub fn set_first_seen(&mut self, pod: &Pod, first_seen: Timestamp) {
+        let asked = pod.spec.containers.iter().map(|container| container.resources.clone()).collect();
+        let state = InPlaceState::Settled.observe(ResizePhase::of(pod), first_seen);
+        self.attempts.insert(uid(pod), Attempt { asked, state });
+    }
+
+    /// Notes that a failed resize was asked for again.
+    pub(super) fn note_retry(&mut self, pod: &Pod, now: Timestamp) {
+        if let Some(attempt) = self.attempts.get_mut(&uid(pod)) {
+            attempt.state = attempt.state.retried(now);
+        }
+    }
+
+    /// Targets that the pod's node could not take.
+    pub fn infeasible(&self, pod: &Pod) -> Option<&[RecommendedContainerResources]> {
+        self.infeasible.get(&uid(pod)).map(Vec::as_slice)
+    }
+
+    /// Remembers targets that the pod's node could not take.
+    pub fn remember_infeasible(&mut self, pod: &Pod, targets: Vec<RecommendedContainerResources>) {
+        self.infeasible.insert(uid(pod), targets);
+    }
+
+    /// Remembers an eviction until its replacement is seen. An eviction that still waits for its own is not replaced.
+    pub(super) fn note_eviction(&mut self, vpa: &str, pod: &Pod, siblings: &[&Pod]) {
+        self.evictions.entry(vpa.to_owned()).or_insert_with(|| EvictionWatch {
+            group: GroupKey::of(pod),
+            known: siblings.iter().map(|pod| uid(pod)).collect(),
+            had: resources(pod),
+            stopped: None,
+        });
+    }
+
+    /// Looks for the pods that replaced an evicted one. If one came back with the resources that the evicted pod had
+    /// and `would_evict` says that it is due again, evictions of the VPA are stopped; the name of the pod is returned, and
+    /// whether this was found out just now. A replacement with other resources ends the matter.
+    pub(super) fn recreated_unchanged(
+        &mut self,
+        vpa: &str,
+        pods: &[&Pod],
+        would_evict: impl Fn(&Pod) -> bool,
+        now: Timestamp,
+    ) -> Option<(String, bool)> {
+        let watch = self.evictions.get_mut(vpa)?;
+        let newcomers =
+            pods.iter().filter(|pod| GroupKey::of(pod) == watch.group && !watch.known.contains(&uid(pod)));
+        let (mut unchanged, mut works) = (None, false);
+        for pod in newcomers {
+            if resources(pod) != watch.had {
+                works = true;
+            } else if would_evict(pod) {
+                unchanged.get_or_insert_with(|| super::group::pod_name(pod));
+            }
+        }
+        let over = watch
+            .stopped
+            .as_ref()
+            .is_some_and(|(since, _)| now.duration_since(*since) >= EVICTIONS_STOPPED_FOR);
+        if works || over {
+            self.evictions.remove(vpa);
+            return None;
+        }
+        if let Some((_, pod)) = &watch.stopped {
+            return Some((pod.clone(), false));
+        }
+        let pod = unchanged?;
+        watch.stopped = Some((now, pod.clone()));
+        Some((pod, true))
+    }
+}
+
+fn uid(pod: &Pod) -> String {
+    pod.metadata.uid.clone().unwrap_or_default()
+}
+
+fn resources(pod: &Pod) -> Vec<(String, ResourceRequirements)> {
+    pod.spec.containers.iter().map(|c| (c.name.clone(), c.resources.clone())).collect()
+}

@@ -1,0 +1,123 @@
+//! What a pass did and why it left the rest alone.
+
+use std::collections::BTreeMap;
+
+use super::in_place::FallbackReason;
+use super::reason::Reason;
+
+/// Report of a pass. Every live pod that a VPA controls is in it, with what became of it.
+#[must_use]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PassReport {
+    /// VPAs that control at least one live pod, by namespace and name.
+    pub vpas: Vec<VpaReport>,
+    /// VPAs that took no part: `namespace/name` and why.
+    pub left_out: BTreeMap<String, LeftOut>,
+    /// Owners of pods whose topmost controller is not known, and why; their pods are left alone.
+    pub unresolved: BTreeMap<String, String>,
+    /// Live pods that no VPA controls.
+    pub uncontrolled_pods: usize,
+    /// Whether all work was done; what was not is taken up by the next pass.
+    pub complete: bool,
+}
+
+/// Why a VPA took no part in a pass.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeftOut {
+    /// In a namespace that is ignored.
+    #[error("its namespace is ignored")]
+    IgnoredNamespace,
+    /// Its mode never touches running pods.
+    #[error("update mode {0} leaves running pods alone")]
+    Mode(String),
+    /// Its target cannot be resolved.
+    #[error("its target cannot be resolved: {0}")]
+    Target(String),
+    /// It controls no live pod.
+    #[error("no live pod is controlled by it")]
+    NoPods,
+}
+
+/// What became of the pods of one VPA.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VpaReport {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Update mode as the VPA writes it, `Recreate` where it writes none.
+    pub mode: String,
+    /// Whether the mode took effect; not with its feature gate off.
+    pub handled: bool,
+    /// Its live pods, in the order of the snapshot.
+    pub pods: Vec<PodReport>,
+    /// Counts for metrics.
+    pub tally: Tally,
+}
+
+/// What became of one pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodReport {
+    /// Namespace and name.
+    pub pod: String,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// What became of a pod in a pass.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// A resize was accepted by the API server.
+    Resized,
+    /// A resize that ends its startup boost was accepted.
+    BoostEnded {
+        /// Limits that the boost added and that the API does not let go.
+        limits_kept: Vec<(String, String)>,
+    },
+    /// It was evicted, after a resize that did not get through where one is named.
+    Evicted(Option<FallbackReason>),
+    /// It was left alone.
+    Left(Reason),
+}
+
+/// Counts of one VPA in one pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Pods that met all criteria for an eviction when the VPA's turn came; `None` where evictions do not come first.
+    pub evictable: Option<usize>,
+    /// Pods that met all criteria for a resize; `None` where the mode does not resize.
+    pub in_place_updatable: Option<usize>,
+    /// Evictions accepted.
+    pub evicted: usize,
+    /// Resizes accepted, ends of boosts included.
+    pub resized: usize,
+    /// Pods skipped since the resize is known to be infeasible.
+    pub infeasible_skipped: usize,
+    /// Failed evictions by reason.
+    pub failed_evictions: BTreeMap<&'static str, usize>,
+    /// Failed resizes by reason.
+    pub failed_resizes: BTreeMap<&'static str, usize>,
+}
+
+/// Reasons under which failures are counted; the Go suite's words.
+pub mod failure {
+    /// The API server refused an eviction.
+    pub const EVICTION: &str = "EvictionError";
+    /// The rate limit left no room for an eviction.
+    pub const EVICTION_RATE: &str = "EvictionRateLimiterWaitFailed";
+    /// The API server refused a resize.
+    pub const RESIZE: &str = "InPlaceUpdateError";
+    /// The API server found that the node can never take a resize.
+    pub const RESIZE_INFEASIBLE: &str = "InPlaceUpdateInfeasible";
+    /// The rate limit left no room for a resize.
+    pub const RESIZE_RATE: &str = "InPlaceUpdateRateLimiterWaitFailed";
+    /// A startup boost could not be ended.
+    pub const UNBOOST: &str = "UnboostError";
+}
+
+impl PassReport {
+    /// All pods of the report with their VPA.
+    pub fn pods(&self) -> impl Iterator<Item = (&VpaReport, &PodReport)> {
+        self.vpas.iter().flat_map(|vpa| vpa.pods.iter().map(move |pod| (vpa, pod)))
+    }
+}
