@@ -17,8 +17,8 @@ enum Requirement {
 impl Labels {
     /// Reads `labelSelector` of a query string; without one everything matches.
     pub(super) fn from_query(query: Option<&str>) -> Result<Self, String> {
-        let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-        match pairs.filter(|(key, _)| *key == "labelSelector").last() {
+        let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        match pairs.rfind(|(key, _)| *key == "labelSelector") {
             Some((_, text)) => Self::parse(&decode(text)),
             None => Ok(Self::default()),
         }
