@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 pub mod crds;
 mod generated;
 mod schema;
+pub mod tidy;
 
 pub use generated::{Generated, TaskError};
 

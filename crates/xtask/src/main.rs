@@ -19,11 +19,14 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Checks the rules of the tree: dependencies, sizes, words, links.
+    Tidy,
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Crds { check } => xtask::crds::run(check),
+        Task::Tidy => xtask::tidy::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

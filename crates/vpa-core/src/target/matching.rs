@@ -1,7 +1,7 @@
 //! Which VPA controls a pod.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vpa_api::VerticalPodAutoscaler;
@@ -34,7 +34,7 @@ pub trait VpaSource {
 /// VPAs by what they name, for one moment.
 #[derive(Clone, Debug, Default)]
 pub struct VpaIndex {
-    by_target: HashMap<String, Vec<Arc<VerticalPodAutoscaler>>>,
+    by_target: BTreeMap<String, Vec<Arc<VerticalPodAutoscaler>>>,
 }
 
 impl VpaIndex {
