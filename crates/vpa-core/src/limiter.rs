@@ -121,3 +121,6 @@ impl Clock for HandClock {
         self.0.load(Ordering::Relaxed).into()
     }
 }
+
+#[cfg(test)]
+mod tests;
