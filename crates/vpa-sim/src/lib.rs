@@ -10,6 +10,5 @@ mod server;
 pub mod simulate;
 
 pub use server::{
-    ApiServer, ContainerUsage, ExternalValue, Fault, FaultAction, MetricsTable, Options, PodUsage, Running,
-    ServerError,
+    ApiServer, ExternalMetrics, ExternalValue, Fault, FaultAction, Options, Running, ServerError,
 };

@@ -135,10 +135,7 @@ fn kind_resources(kind: &Kind, version: &str) -> Vec<Value> {
 fn virtual_resources(group: &str) -> Vec<Value> {
     let entry = |name: &str, kind: &str, namespaced: bool, verbs: &[&str]| json!({"name": name, "singularName": "", "namespaced": namespaced, "kind": kind, "verbs": verbs});
     match group {
-        "metrics.k8s.io" => vec![
-            entry("nodes", "NodeMetrics", false, &["get", "list"]),
-            entry("pods", "PodMetrics", true, &["get", "list"]),
-        ],
+        "metrics.k8s.io" => vec![entry("pods", "PodMetrics", true, &["get", "list"])],
         "authorization.k8s.io" => vec![
             entry("selfsubjectaccessreviews", "SelfSubjectAccessReview", false, &["create"]),
             entry("subjectaccessreviews", "SubjectAccessReview", false, &["create"]),

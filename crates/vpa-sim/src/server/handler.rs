@@ -64,7 +64,12 @@ async fn respond(state: &Arc<State>, request: Request) -> ApiResult<Response> {
             if !matches!(verb, Verb::Get | Verb::List) {
                 return Err(ApiError::method_not_allowed());
             }
-            return Ok(json_response(StatusCode::OK, &state.metrics.answer(&resource, &query)?));
+            if resource.group == "external.metrics.k8s.io" {
+                return Ok(json_response(StatusCode::OK, &state.external.answer(&resource, &query)?));
+            }
+            let reply = state.metrics.respond(path, parts.uri.query());
+            let code = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            return Ok(json_response(code, &reply.body));
         }
         "authorization.k8s.io" | "authentication.k8s.io" => {
             return Ok(json_response(StatusCode::CREATED, &review_access(state, &resource, &user, &body)?));

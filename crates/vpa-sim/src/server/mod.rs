@@ -13,10 +13,10 @@ mod delete;
 mod discovery;
 pub(crate) mod error;
 mod eviction;
+mod external;
 mod faults;
 mod handler;
 mod kinds;
-pub(crate) mod metrics;
 mod names;
 mod patch;
 mod pods;
@@ -45,9 +45,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use external::{ExternalMetrics, ExternalValue};
 pub use faults::{Fault, FaultAction};
-pub use metrics::{ContainerUsage, ExternalValue, MetricsTable, PodUsage};
 
+use crate::metrics_api::MetricsStore;
 use kinds::Registry;
 use state::State;
 use store::Store;
@@ -67,7 +68,9 @@ pub struct Options {
     /// Where webhooks of Services without an external name listen: `host:port` by `namespace/name`.
     pub services: BTreeMap<String, String>,
     /// Usage that `metrics.k8s.io` answers from.
-    pub metrics: Arc<MetricsTable>,
+    pub metrics: MetricsStore,
+    /// Values that `external.metrics.k8s.io` answers from.
+    pub external: Arc<ExternalMetrics>,
 }
 
 impl Default for Options {
@@ -81,7 +84,8 @@ impl Default for Options {
             // The limit of a real API server.
             body_bytes_max: 3 * 1024 * 1024,
             services: BTreeMap::new(),
-            metrics: Arc::default(),
+            metrics: MetricsStore::default(),
+            external: Arc::default(),
         }
     }
 }
@@ -150,6 +154,7 @@ impl ApiServer {
             faults: faults::Faults::default(),
             tokens: auth::Tokens::default(),
             metrics: options.metrics,
+            external: options.external,
             webhooks: WebhookCaller { services: options.services },
             deleted: Notify::new(),
             watches: Arc::new(Semaphore::new(options.watches_max.min(Semaphore::MAX_PERMITS))),
@@ -241,8 +246,13 @@ impl Running {
     }
 
     /// Usage that `metrics.k8s.io` answers from.
-    pub fn metrics(&self) -> &Arc<MetricsTable> {
+    pub fn metrics(&self) -> &MetricsStore {
         &self.state.metrics
+    }
+
+    /// Values that `external.metrics.k8s.io` answers from.
+    pub fn external(&self) -> &Arc<ExternalMetrics> {
+        &self.state.external
     }
 
     /// Adds a scripted fault; `false` if there are too many already.

@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::{Tokens, User};
 use super::error::{ApiError, ApiResult};
+use super::external::ExternalMetrics;
 use super::faults::Faults;
 use super::kinds::{Kind, Registry, Version};
-use super::metrics::MetricsTable;
 use super::request::{Query, ResourcePath, Verb};
 use super::store::{Key, Store};
 use super::webhook::WebhookCaller;
+use crate::metrics_api::MetricsStore;
 
 /// State behind the router.
 pub(crate) struct State {
@@ -22,7 +23,8 @@ pub(crate) struct State {
     pub(crate) kinds: RwLock<Registry>,
     pub(crate) faults: Faults,
     pub(crate) tokens: Tokens,
-    pub(crate) metrics: Arc<MetricsTable>,
+    pub(crate) metrics: MetricsStore,
+    pub(crate) external: Arc<ExternalMetrics>,
     pub(crate) webhooks: WebhookCaller,
     /// Woken when something was deleted, for the garbage collector.
     pub(crate) deleted: Notify,
