@@ -79,7 +79,11 @@ pub fn topmost_of_pod<S: ControllerSource + ?Sized>(
     topmost(source, pod.metadata.namespace.as_deref().unwrap_or_default(), owners)
 }
 
-fn climb<S: ControllerSource + ?Sized>(
+/// The topmost well-known or scalable controller of the chain that begins with `first`, which is part of it.
+///
+/// # Errors
+/// As [`topmost`].
+pub fn climb<S: ControllerSource + ?Sized>(
     source: &S,
     first: ControllerKey,
 ) -> Result<Option<Arc<Controller>>, ChainError> {

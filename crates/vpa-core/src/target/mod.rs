@@ -11,7 +11,7 @@ mod key;
 mod matching;
 mod selector;
 
-pub use chain::{ChainError, MAX_CHAIN, controller_owner, topmost, topmost_of_pod};
+pub use chain::{ChainError, MAX_CHAIN, climb, controller_owner, topmost, topmost_of_pod};
 pub use key::{ControllerKey, WellKnown};
 pub use matching::{VpaIndex, VpaSource, controlling, pod_namespace, stronger};
 pub use selector::{Operator, Requirement, Selector, SelectorError};
