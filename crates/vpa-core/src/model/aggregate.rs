@@ -69,7 +69,7 @@ impl Aggregate {
 
     /// Takes a memory peak out again.
     pub fn subtract_memory_peak(&mut self, bytes: i64, window_end: Timestamp) {
-        self.memory.subtract(bytes as f64, 1.0, window_end);
+        self.memory.subtract_held(bytes as f64, 1.0, window_end);
     }
 
     /// Adds all samples of another aggregate. Both may have their reference times moved.

@@ -27,6 +27,8 @@ pub struct CheckpointWrite {
     pub vpa_uid: Option<String>,
     /// What it says, as a hash; fed back by [`ClusterState::checkpoint_written`].
     pub content: u64,
+    /// Whether that is something else than what was written last.
+    pub changed: bool,
 }
 
 /// Name of the checkpoint of a container.
@@ -47,7 +49,7 @@ impl ClusterState {
         due.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// The checkpoints of a VPA that say something new, given its merged history.
+    /// The checkpoints of a VPA, given its merged history, whether they say something new or not.
     pub fn checkpoints_of(
         &self,
         id: &VpaId,
@@ -62,9 +64,6 @@ impl ClusterState {
                 namespace.live(vpa, container).map(|(pod, state)| (pod.clone(), state)).collect();
             let (status, detail) = history::to_checkpoint(aggregate.clone(), &live, now);
             let content = content(&status, &detail);
-            if vpa.written.get(container).is_some_and(|(written, _)| *written == content) {
-                continue;
-            }
             let mut object = VerticalPodAutoscalerCheckpoint::new(
                 &checkpoint_name(&id.name, container),
                 VerticalPodAutoscalerCheckpointSpec {
@@ -80,6 +79,7 @@ impl ClusterState {
                 container: container.clone(),
                 object,
                 vpa_uid: vpa.object.metadata.uid.clone(),
+                changed: vpa.written.get(container).is_none_or(|(written, _)| *written != content),
                 content,
             });
         }

@@ -98,7 +98,9 @@ impl ClusterState {
             Observation::Checkpoint(checkpoint) => self.put_checkpoint(checkpoint, now)?,
             Observation::Pod(pod) => self.put_pod(pod, now),
             Observation::PodGone(id) => self.remove_pod(id),
-            Observation::Cpu { container, time, millicores } => self.add_cpu(container, time, millicores, now)?,
+            Observation::Cpu { container, time, millicores } => {
+                self.add_cpu(container, time, millicores, now)?
+            }
             Observation::Memory { container, time, bytes } => self.add_memory(container, time, bytes, now)?,
             Observation::Oom(oom) => self.add_oom(oom, now)?,
         }
@@ -108,9 +110,10 @@ impl ClusterState {
     /// All VPAs, in order.
     pub fn vpas(&self) -> impl Iterator<Item = (VpaId, &VpaState)> {
         self.namespaces.iter().flat_map(|(namespace, content)| {
-            content.vpas.iter().map(|(name, vpa)| {
-                (VpaId { namespace: namespace.clone(), name: name.clone() }, vpa)
-            })
+            content
+                .vpas
+                .iter()
+                .map(|(name, vpa)| (VpaId { namespace: namespace.clone(), name: name.clone() }, vpa))
         })
     }
 
@@ -131,9 +134,10 @@ impl ClusterState {
     /// All pods, in order.
     pub fn pods(&self) -> impl Iterator<Item = (PodId, &PodState)> {
         self.namespaces.iter().flat_map(|(namespace, content)| {
-            content.pods.iter().map(|(name, pod)| {
-                (PodId { namespace: namespace.clone(), name: name.clone() }, pod)
-            })
+            content
+                .pods
+                .iter()
+                .map(|(name, pod)| (PodId { namespace: namespace.clone(), name: name.clone() }, pod))
         })
     }
 

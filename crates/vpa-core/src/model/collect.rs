@@ -51,8 +51,7 @@ fn collect(namespace: &mut Namespace, settings: &Settings, now: Timestamp) -> us
     for vpa in namespace.vpas.values_mut() {
         let policies = vpa.object.clone();
         vpa.history.retain(|container, history| {
-            let policy =
-                crate::policy::container_policy(container, policies.spec.resource_policy.as_ref());
+            let policy = crate::policy::container_policy(container, policies.spec.resource_policy.as_ref());
             let history_length = settings.for_container(policy).history();
             let last = history.aggregate.last_sample.or(history.until);
             // Without any time there is nothing to judge by.

@@ -94,24 +94,38 @@ impl DecayingHistogram {
 
     /// Takes a sample out again that was added with the same value, weight and time. Returns whether that was done: a
     /// weight below zero is refused.
+    ///
+    /// Bucket and total are lowered separately, so where the bucket does not hold the sample, they drift apart: use
+    /// [`subtract_held`](Self::subtract_held) where that can be.
     pub fn subtract(&mut self, value: f64, weight: f64, time: Timestamp) -> bool {
         if weight.is_nan() || weight < 0.0 || value.is_nan() {
             return false;
         }
         let weight = weight * self.factor(time);
-        let bucket = self.buckets.find(value);
-        let held = self.slot(bucket);
-        let before = *held;
-        *held = less(before, weight);
-        let taken = before - *held;
-        self.total = less(self.total, weight);
-        // Where more or less left the bucket than was asked for, the difference would stay in the total for good and
-        // in time hide the top bucket. The bound only has to tell that from rounding.
-        if (taken - weight).abs() > 1e-9 * weight.max(before) {
-            self.total = self.weights.iter().sum();
-        }
-        self.shrink();
+        self.lower(self.buckets.find(value), weight);
         true
+    }
+
+    /// As [`subtract`](Self::subtract), but takes no more than the bucket holds, and takes with it what would be left
+    /// in a bucket that counts as empty. A total that is not the sum of the buckets would in time hide the top one.
+    pub fn subtract_held(&mut self, value: f64, weight: f64, time: Timestamp) {
+        if weight.is_nan() || weight < 0.0 || value.is_nan() {
+            return;
+        }
+        let weight = weight * self.factor(time);
+        let bucket = self.buckets.find(value);
+        let held = self.weight(bucket);
+        let rest = held - weight;
+        // The bound only has to tell a difference from rounding.
+        let fits = rest >= EPSILON || rest.abs() <= 1e-9 * held.max(weight);
+        self.lower(bucket, if fits { weight } else { held });
+    }
+
+    fn lower(&mut self, bucket: usize, weight: f64) {
+        let held = self.slot(bucket);
+        *held = less(*held, weight);
+        self.total = less(self.total, weight);
+        self.shrink();
     }
 
     /// Adds all samples of another histogram with the same buckets and half-life. The older reference time moves to
@@ -186,7 +200,11 @@ impl DecayingHistogram {
 
     /// Every bucket with a weight, however small, in order.
     pub fn weights(&self) -> impl Iterator<Item = (usize, f64)> {
-        self.weights.iter().enumerate().map(|(slot, &weight)| (self.offset + slot, weight)).filter(|(_, w)| *w != 0.0)
+        self.weights
+            .iter()
+            .enumerate()
+            .map(|(slot, &weight)| (self.offset + slot, weight))
+            .filter(|(_, w)| *w != 0.0)
     }
 
     /// The form that goes into a checkpoint: weights scaled to whole numbers of which the largest is 10000, and buckets
@@ -195,7 +213,9 @@ impl DecayingHistogram {
         let visible = || (self.min..=self.max).map(|bucket| (bucket, self.weight(bucket)));
         let largest = visible().map(|(_, weight)| weight).fold(0.0, f64::max);
         let bucket_weights = visible()
-            .map(|(bucket, weight)| (bucket as u32, (weight * (CHECKPOINT_SCALE / largest) + 0.5).floor() as u32))
+            .map(|(bucket, weight)| {
+                (bucket as u32, (weight * (CHECKPOINT_SCALE / largest) + 0.5).floor() as u32)
+            })
             .filter(|(_, weight)| *weight > 0)
             .collect();
         HistogramCheckpoint {

@@ -55,7 +55,8 @@ impl History {
         let text = checkpoint.metadata.annotations.as_ref().and_then(|all| all.get(DETAIL_ANNOTATION));
         if let Some(detail) = text.and_then(|text| Detail::parse(text)).filter(|d| d.belongs_to(&status)) {
             let mut exact = aggregate.clone();
-            if restore(&mut exact.cpu, &detail.cpu).and(restore(&mut exact.memory, &detail.memory)).is_some() {
+            if restore(&mut exact.cpu, &detail.cpu).and(restore(&mut exact.memory, &detail.memory)).is_some()
+            {
                 aggregate = exact;
                 open = detail.open.into_iter().map(Into::into).collect();
             }
@@ -90,7 +91,7 @@ pub(super) fn to_checkpoint(
         if open.len() < MAX_OPEN {
             // An interval that has just ended may still get samples, which come late: it counts as open here.
             if let Some(end) = state.window_end.filter(|_| state.peak() > 0) {
-                closed.subtract(state.peak() as f64, 1.0, end);
+                closed.subtract_held(state.peak() as f64, 1.0, end);
             }
             open.push(Open::new(pod, state));
         }

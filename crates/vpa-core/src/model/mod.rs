@@ -27,10 +27,11 @@ mod namespace;
 pub mod oom;
 mod quality;
 mod settings;
+pub mod usage;
 mod vpa;
 
-pub use checkpoints::{CheckpointWrite, checkpoint_name};
 pub use aggregate::{Aggregate, CheckpointError};
+pub use checkpoints::{CheckpointWrite, checkpoint_name};
 pub use cluster::{ApplyError, ClusterState, Observation};
 pub use container::{ContainerState, Rejection};
 pub use ids::{ContainerId, ObjectId, PodId, VpaId};

@@ -101,7 +101,9 @@ impl Namespace {
         let place = group
             .vpas
             .iter()
-            .position(|other| vpas.get(other).is_none_or(|other| stronger(&state.object, &other.object).is_lt()))
+            .position(|other| {
+                vpas.get(other).is_none_or(|other| stronger(&state.object, &other.object).is_lt())
+            })
             .unwrap_or(group.vpas.len());
         group.vpas.insert(place, vpa.into());
         if let Some(state) = vpas.get_mut(vpa) {
@@ -131,7 +133,12 @@ impl Namespace {
     }
 
     /// Settings for a container of a group: those of the strongest VPA that selects it.
-    pub(super) fn settings_for(&self, settings: &Settings, id: GroupId, container: &str) -> ContainerSettings {
+    pub(super) fn settings_for(
+        &self,
+        settings: &Settings,
+        id: GroupId,
+        container: &str,
+    ) -> ContainerSettings {
         let strongest = self.groups.get(&id).and_then(|group| group.vpas.first());
         let policy = strongest.and_then(|name| self.vpas.get(name)).and_then(|vpa| vpa.policy(container));
         settings.for_container(policy)
@@ -167,9 +174,11 @@ impl Namespace {
         vpa: &'a VpaState,
         container: &'a str,
     ) -> impl Iterator<Item = (&'a CompactString, &'a ContainerState)> {
-        vpa.groups.iter().filter_map(|id| self.groups.get(id)).flat_map(|group| &group.pods).filter_map(
-            move |name| Some((name, self.pods.get(name)?.containers.get(container)?)),
-        )
+        vpa.groups
+            .iter()
+            .filter_map(|id| self.groups.get(id))
+            .flat_map(|group| &group.pods)
+            .filter_map(move |name| Some((name, self.pods.get(name)?.containers.get(container)?)))
     }
 
     /// Lets live containers that have no sample yet go on where the checkpoints say they were.
@@ -187,11 +196,11 @@ impl Namespace {
                     return true;
                 }
                 fresh.clone_from(open);
-                if let Some((end, group)) = open.window_end.filter(|_| open.peak() > 0).zip(groups.get_mut(&group)) {
+                if let Some((end, group)) =
+                    open.window_end.filter(|_| open.peak() > 0).zip(groups.get_mut(&group))
+                {
                     let entry = group.aggregates.entry(container.clone());
-                    entry
-                        .or_insert_with(|| Aggregate::new(settings, now))
-                        .add_memory_peak(open.peak(), end);
+                    entry.or_insert_with(|| Aggregate::new(settings, now)).add_memory_peak(open.peak(), end);
                 }
                 false
             });

@@ -105,12 +105,7 @@ impl VpaState {
     }
 
     /// Takes note of a look-up. Returns whether other pods may be selected than before.
-    pub(super) fn set_target(
-        &mut self,
-        target: Target,
-        grace: jiff::SignedDuration,
-        now: Timestamp,
-    ) -> bool {
+    pub(super) fn set_target(&mut self, target: Target, grace: jiff::SignedDuration, now: Timestamp) -> bool {
         let reference = self.object.spec.target_ref.clone().unwrap_or_default();
         let before = self.selector().cloned();
         if self.known.as_ref().is_some_and(|(known, _)| *known != reference) {

@@ -73,7 +73,8 @@ pub fn pod_share(config: &Config, containers: usize) -> Amounts {
 /// The share, or what the VPA itself allows as minimum where that is lower: its owner knows better.
 fn container_minimum(share: Amounts, policy: Option<&ContainerResourcePolicy>) -> Amounts {
     let own = |resource| policy?.min_allowed.as_ref()?.get(resource).filter(|q: &&Quantity| q.signum() > 0);
-    let lower = |share: Option<i64>, own: Option<i64>| share.map(|share| own.map_or(share, |own| own.min(share)));
+    let lower =
+        |share: Option<i64>, own: Option<i64>| share.map(|share| own.map_or(share, |own| own.min(share)));
     Amounts {
         cpu_millicores: lower(share.cpu_millicores, own(CPU).map(Quantity::milli_value_saturating)),
         memory_bytes: lower(share.memory_bytes, own(MEMORY).map(Quantity::value_saturating)),

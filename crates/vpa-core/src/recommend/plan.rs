@@ -77,7 +77,8 @@ pub fn plan(state: &mut ClusterState, config: &Config, now: Timestamp) -> CycleP
             continue;
         }
         if let Some(merged) = histories.get(&id) {
-            plan.checkpoint_writes.extend(state.checkpoints_of(&id, merged, now));
+            let writes = state.checkpoints_of(&id, merged, now);
+            plan.checkpoint_writes.extend(writes.into_iter().filter(|write| write.changed));
         }
     }
     plan.report.pods = state.pod_count();
@@ -115,7 +116,8 @@ fn recommend_with(
     );
     let provided = has_containers(Some(&recommendation));
     set_conditions(&mut conditions, pods > 0, provided, now);
-    let explained = estimates.into_iter().map(|(name, estimate)| explain(name, estimate, &containers)).collect();
+    let explained =
+        estimates.into_iter().map(|(name, estimate)| explain(name, estimate, &containers)).collect();
     let report = VpaReport::new(vpa, pods, provided, &conditions, explained);
     (Some(status_of(object, Some(recommendation), conditions)), report)
 }

@@ -25,9 +25,8 @@ pub fn publish(
     config: &Config,
 ) -> RecommendedPodResources {
     let containers: Vec<_> = estimates.iter().map(|(name, e)| container(name, e, config)).collect();
-    let mut recommendation = RecommendedPodResources {
-        container_recommendations: (!containers.is_empty()).then_some(containers),
-    };
+    let mut recommendation =
+        RecommendedPodResources { container_recommendations: (!containers.is_empty()).then_some(containers) };
     if config.integer_cpu {
         whole_cores(&mut recommendation, annotations);
     }
@@ -51,7 +50,8 @@ fn container(name: &str, estimate: &Estimate, config: &Config) -> RecommendedCon
 pub fn resource_list(amounts: &Amounts, config: &Config) -> ResourceList {
     let mut list = ResourceList::new();
     if let Some(cpu) = amounts.cpu_millicores {
-        let rounded = if config.round_cpu_millicores == 1 { cpu } else { round_up(cpu, config.round_cpu_millicores) };
+        let rounded =
+            if config.round_cpu_millicores == 1 { cpu } else { round_up(cpu, config.round_cpu_millicores) };
         list.insert(CPU.to_owned(), Quantity::from_scaled(rounded, -3));
     }
     if let Some(memory) = amounts.memory_bytes {
@@ -69,13 +69,17 @@ pub fn resource_list(amounts: &Amounts, config: &Config) -> ResourceList {
 /// Rounds CPU up to whole cores for the containers that the annotations name.
 fn whole_cores(recommendation: &mut RecommendedPodResources, annotations: Option<&BTreeMap<String, String>>) {
     for (key, value) in annotations.into_iter().flatten() {
-        let name = key.strip_prefix(INTEGER_CPU_PREFIX).and_then(|rest| rest.strip_suffix(INTEGER_CPU_SUFFIX));
+        let name =
+            key.strip_prefix(INTEGER_CPU_PREFIX).and_then(|rest| rest.strip_suffix(INTEGER_CPU_SUFFIX));
         let Some(name) = name.filter(|name| !name.is_empty() && value == "true") else { continue };
         for container in recommendation.container_recommendations.iter_mut().flatten() {
             if container.container_name.as_deref() == Some(name) {
-                let RecommendedContainerResources { target, lower_bound, upper_bound, uncapped_target, .. } =
-                    container;
-                for list in [Some(target), lower_bound.as_mut(), upper_bound.as_mut(), uncapped_target.as_mut()] {
+                let RecommendedContainerResources {
+                    target, lower_bound, upper_bound, uncapped_target, ..
+                } = container;
+                for list in
+                    [Some(target), lower_bound.as_mut(), upper_bound.as_mut(), uncapped_target.as_mut()]
+                {
                     if let Some(cpu) = list.and_then(|list| list.get_mut(CPU)) {
                         cpu.round_up(0);
                     }
@@ -109,6 +113,11 @@ fn make_fit(container: &mut RecommendedContainerResources) {
             && *upper < *target
         {
             *upper = target.clone();
+        }
+    }
+    for list in [lower_bound, upper_bound, uncapped_target] {
+        if list.as_ref().is_some_and(ResourceList::is_empty) {
+            *list = None;
         }
     }
 }

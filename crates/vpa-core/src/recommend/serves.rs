@@ -48,7 +48,9 @@ pub fn resolve<S: ControllerSource + ?Sized>(source: &S, vpa: &VerticalPodAutosc
         }
         Lookup::UnknownKind => {
             let what = format!("{} {}", key.api_version, key.kind);
-            return Target::Gone(format!("Cannot read targetRef. Reason: the API server does not serve {what}"));
+            return Target::Gone(format!(
+                "Cannot read targetRef. Reason: the API server does not serve {what}"
+            ));
         }
         Lookup::Forbidden => {
             let what = if key.well_known().is_some() { "to list and watch it" } else { "to get its scale" };
