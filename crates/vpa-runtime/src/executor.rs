@@ -219,3 +219,6 @@ pub fn jitter(most: Duration) -> Duration {
     let random = RandomState::new().hash_one(0u8);
     most.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,3 +204,6 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 pub(crate) fn local(listener: &TcpListener) -> Option<SocketAddr> {
     listener.local_addr().ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -318,3 +318,6 @@ impl<K: Send + Sync> Synced for Store<K> {
         self.ready()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -138,3 +138,6 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
