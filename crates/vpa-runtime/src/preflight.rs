@@ -251,3 +251,6 @@ fn review(permission: &Permission) -> SelfSubjectAccessReview {
         ..SelfSubjectAccessReview::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

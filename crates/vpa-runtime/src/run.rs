@@ -291,3 +291,6 @@ impl Shell {
         lease::lead(self, cluster, flags).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,3 +68,6 @@ fn lease_of(record: &Record, before: Option<Lease>, namespace: &str, name: &str)
     spec.lease_transitions = Some(record.transitions);
     lease
 }
+
+#[cfg(test)]
+mod tests;
