@@ -8,7 +8,9 @@ use tokio::sync::OnceCell;
 use crate::chart;
 use crate::cluster::{Cluster, Parts};
 use crate::control_plane::{ControlPlane, Options};
-use crate::error::{Error, Result};
+use crate::error::{Error, OnFile, Result};
+use crate::guard;
+use crate::kubeconfig::{self, Endpoint};
 use crate::runner::{Backend, Host};
 use crate::tools::Tools;
 
@@ -58,7 +60,13 @@ impl Clusters {
 
     async fn parts(&self, backend: Backend) -> Result<Parts> {
         match backend {
-            Backend::Sim => Err(Error::expectation("no embedded cluster")),
+            Backend::Sim => {
+                let parts = embedded_parts().await?;
+                for crd in chart::crds()? {
+                    chart::create(&parts.client, &crd).await?;
+                }
+                Ok(parts)
+            }
             Backend::Real => {
                 let shared = self.shared().await?;
                 Ok(plane_parts(&shared.plane, shared.clone()))
@@ -69,7 +77,7 @@ impl Clusters {
     /// A cluster without CRDs and simulators.
     async fn bare_parts(&self, backend: Backend, logs: PathBuf) -> Result<Parts> {
         match backend {
-            Backend::Sim => Err(Error::expectation("no embedded cluster")),
+            Backend::Sim => embedded_parts().await,
             Backend::Real => {
                 let options = Options { controllers: false, logs };
                 let plane = Arc::new(ControlPlane::start(&self.tools().await?, &options).await?);
@@ -77,6 +85,23 @@ impl Clusters {
             }
         }
     }
+}
+
+/// An embedded cluster of one scenario's own.
+async fn embedded_parts() -> Result<Parts> {
+    let failed = |error: vpa_sim::ServerError| Error::expectation(format!("the embedded cluster: {error}"));
+    let server = vpa_sim::ApiServer::start(vpa_sim::Options::default()).await.map_err(failed)?;
+    let dir = tempfile::Builder::new().prefix("vpa-e2e-").tempdir().on_file(std::env::temp_dir(), "use")?;
+    guard::remove_at_end(dir.path());
+    let kubeconfig = kubeconfig::path(dir.path(), "admin");
+    server.write_kubeconfig(&kubeconfig).map_err(failed)?;
+    Ok(Parts {
+        backend: Backend::Sim,
+        client: kubeconfig::client(&kubeconfig).await?,
+        kubeconfig,
+        endpoint: Endpoint { url: server.url(), authority: None },
+        alive: Arc::new((server, dir)),
+    })
 }
 
 fn plane_parts(plane: &ControlPlane, alive: Arc<dyn Send + Sync>) -> Parts {
