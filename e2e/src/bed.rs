@@ -149,6 +149,15 @@ impl Bed {
         Cluster::new(self.clusters.parts(self.backend).await?, self.name, self.logs.clone()).await
     }
 
+    /// Like [`Bed::cluster`], for one of several cases of a scenario: the namespaces carry the case's name too.
+    ///
+    /// # Errors
+    /// If it cannot be started or set up.
+    pub async fn cluster_called(&self, case: &str) -> Result<Cluster> {
+        let name = format!("{}-{}", self.name, case.to_lowercase());
+        Cluster::new(self.clusters.parts(self.backend).await?, &name, self.logs.join(case)).await
+    }
+
     /// A cluster of the scenario's own, with nothing in it.
     ///
     /// # Errors

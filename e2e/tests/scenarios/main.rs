@@ -3,9 +3,12 @@
 //! Arguments are parts of scenario names; without one all run. `--list` prints the names. `E2E_JOBS` sets how many run
 //! side by side, `E2E_KEEP_LOGS=1` keeps the logs of those that pass.
 
+mod admit;
 mod chart;
 mod harness;
 mod operation;
+mod recommend;
+mod update;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,6 +33,21 @@ macro_rules! scenario {
 }
 
 const SCENARIOS: &[Scenario<Bed>] = &[
+    // Longest first, so that the last one is short.
+    scenario!(update::without_the_webhook_nothing_is_evicted),
+    scenario!(update::a_stuck_resize_never_evicts_in_mode_in_place),
+    scenario!(update::a_stuck_resize_falls_back_to_eviction),
+    scenario!(recommend::a_recommendation_appears_and_follows_usage),
+    scenario!(operation::a_second_replica_takes_over),
+    scenario!(recommend::a_checkpoint_keeps_the_recommendation_over_a_restart),
+    scenario!(recommend::an_oom_kill_raises_memory),
+    scenario!(update::recreate_evicts_within_tolerance),
+    scenario!(update::a_resize_in_place_restarts_nothing),
+    scenario!(update::off_and_initial_leave_running_pods_alone),
+    scenario!(update::all_three_shrink_an_oversized_workload),
+    scenario!(admit::the_webhook_registers_itself),
+    scenario!(admit::a_created_pod_gets_the_recommendation),
+    scenario!(admit::an_invalid_vpa_is_refused_with_the_field_named),
     scenario!(chart::the_api_server_accepts_the_chart on Real),
     scenario!(harness::nothing_outlives_a_killed_run on Sim),
     scenario!(operation::missing_crds_end_a_program_with_a_clear_message),
