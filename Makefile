@@ -1,4 +1,33 @@
-.PHONY: test
-# Everything that a change must pass.
-test:
-	cargo test --workspace --locked
+# The one entry for people and CI. `make help` lists what there is.
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint e2e chart crds
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the programs
+	$(CARGO) build --locked -p vpa-recommender -p vpa-updater -p vpa-admission-controller
+
+demo: ## Show the suite at work in an embedded cluster (CLUSTER=real: on a real control plane)
+	$(CARGO) build --locked --bins -p e2e -p vpa-recommender -p vpa-updater -p vpa-admission-controller
+	@CLUSTER=$(CLUSTER) $(TARGET)/debug/demo
+
+test: ## Run everything that a change must pass (E2E=sim: without Go)
+	@scripts/test.sh
+
+lint: ## Check format and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+e2e: ## Run the scenarios (E2E=sim, real or both; ARGS: parts of names)
+	E2E=$(or $(E2E),both) $(CARGO) test --locked -p e2e --test scenarios -- $(ARGS)
+
+chart: ## Render the chart, check it on a real API server, and bring e2e/rbac.json up to date
+	E2E=real E2E_UPDATE=1 $(CARGO) test --locked -p e2e --test scenarios -- the_api_server_accepts_the_chart
+
+crds: ## Write the CRDs of the chart from the API types
+	$(CARGO) xtask crds
