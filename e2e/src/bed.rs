@@ -3,16 +3,23 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
 use tokio::sync::OnceCell;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use vpa_sim::metrics_api::{self, MetricsStore};
+use vpa_sim::simulate::{NodeSpec, Simulation, SimulationOptions};
 
 use crate::chart;
-use crate::cluster::{Cluster, Parts};
+use crate::cluster::{Cluster, Parts, SOON};
 use crate::control_plane::{ControlPlane, Options};
-use crate::error::{Error, OnFile, Result};
+use crate::error::{Doing, Error, OnFile, Result};
 use crate::guard;
 use crate::kubeconfig::{self, Endpoint};
+use crate::pki::Authority;
 use crate::runner::{Backend, Host};
 use crate::tools::Tools;
+use crate::wait::{Seen, wait_for};
 
 /// Makes the clusters and keeps the shared one.
 #[derive(Default)]
@@ -24,7 +31,56 @@ pub struct Clusters {
 
 /// The real control plane with its simulators.
 struct Shared {
+    // The simulators end before the API server that they talk to.
+    simulation: Arc<Simulation>,
+    _metrics: DropGuard,
     plane: ControlPlane,
+}
+
+impl Shared {
+    async fn start(tools: &Tools, options: &Options) -> Result<Self> {
+        let plane = ControlPlane::start(tools, options).await?;
+        let client = plane.client();
+        for crd in chart::crds()? {
+            chart::apply(&client, &crd, false).await?;
+        }
+        let store = MetricsStore::default();
+        let metrics = serve_metrics(&client, store.clone()).await?;
+        let options = SimulationOptions {
+            // kube-controller-manager runs them.
+            controllers: false,
+            nodes: large_nodes(),
+            metrics: store,
+            ..SimulationOptions::default()
+        };
+        let simulation = Arc::new(Simulation::start(client, options));
+        Ok(Self { simulation, _metrics: metrics, plane })
+    }
+}
+
+/// Nodes on which nothing is ever short: scenarios run side by side, and what is short they script.
+fn large_nodes() -> Vec<NodeSpec> {
+    NodeSpec::several(3, 64_000, 256 << 30)
+}
+
+/// Serves the metrics API to a real API server, until the guard is dropped.
+async fn serve_metrics(client: &kube::Client, store: MetricsStore) -> Result<DropGuard> {
+    let failed = |error: &dyn std::fmt::Display| Error::expectation(format!("the metrics API: {error}"));
+    let authority = Authority::new("e2e-metrics")?;
+    let pair = authority.server("metrics", &["metrics.kube-system.svc", "localhost"])?;
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| failed(&error))?;
+    let port = listener.local_addr().map_err(|error| failed(&error))?.port();
+    let stop = CancellationToken::new();
+    metrics_api::serve(listener, &pair.certificate, &pair.key, store, stop.clone())
+        .map_err(|error| failed(&error))?;
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    wait_for("the namespace kube-system", SOON, || async {
+        let found = namespaces.get_opt("kube-system").await.doing("get namespace kube-system")?;
+        Ok(if found.is_some() { Seen::Done(()) } else { Seen::Not("it is not there".to_owned()) })
+    })
+    .await?;
+    metrics_api::register(client, port, authority.certificate()).await.map_err(|error| failed(&error))?;
+    Ok(stop.drop_guard())
 }
 
 impl Clusters {
@@ -47,13 +103,8 @@ impl Clusters {
 
     async fn shared(&self) -> Result<Arc<Shared>> {
         let shared = self.shared.get_or_try_init(|| async {
-            let tools = self.tools().await?;
             let options = Options { controllers: true, logs: self.logs.join("control-plane") };
-            let plane = ControlPlane::start(&tools, &options).await?;
-            for crd in chart::crds()? {
-                chart::apply(&plane.client(), &crd, false).await?;
-            }
-            Ok(Arc::new(Shared { plane }))
+            Ok(Arc::new(Shared::start(&self.tools().await?, &options).await?))
         });
         shared.await.cloned()
     }
@@ -61,7 +112,7 @@ impl Clusters {
     async fn parts(&self, backend: Backend) -> Result<Parts> {
         match backend {
             Backend::Sim => {
-                let parts = embedded_parts().await?;
+                let parts = embedded_parts(true).await?;
                 for crd in chart::crds()? {
                     chart::create(&parts.client, &crd).await?;
                 }
@@ -69,7 +120,7 @@ impl Clusters {
             }
             Backend::Real => {
                 let shared = self.shared().await?;
-                Ok(plane_parts(&shared.plane, shared.clone()))
+                Ok(plane_parts(&shared.plane, Some(shared.simulation.clone()), shared.clone()))
             }
         }
     }
@@ -77,39 +128,50 @@ impl Clusters {
     /// A cluster without CRDs and simulators.
     async fn bare_parts(&self, backend: Backend, logs: PathBuf) -> Result<Parts> {
         match backend {
-            Backend::Sim => embedded_parts().await,
+            Backend::Sim => embedded_parts(false).await,
             Backend::Real => {
                 let options = Options { controllers: false, logs };
                 let plane = Arc::new(ControlPlane::start(&self.tools().await?, &options).await?);
-                Ok(plane_parts(&plane, plane.clone()))
+                Ok(plane_parts(&plane, None, plane.clone()))
             }
         }
     }
 }
 
 /// An embedded cluster of one scenario's own.
-async fn embedded_parts() -> Result<Parts> {
+async fn embedded_parts(simulated: bool) -> Result<Parts> {
     let failed = |error: vpa_sim::ServerError| Error::expectation(format!("the embedded cluster: {error}"));
-    let server = vpa_sim::ApiServer::start(vpa_sim::Options::default()).await.map_err(failed)?;
+    let store = MetricsStore::default();
+    let options = vpa_sim::Options::default();
+    let server = vpa_sim::ApiServer::start(options).await.map_err(failed)?;
     let dir = tempfile::Builder::new().prefix("vpa-e2e-").tempdir().on_file(std::env::temp_dir(), "use")?;
     guard::remove_at_end(dir.path());
     let kubeconfig = kubeconfig::path(dir.path(), "admin");
     server.write_kubeconfig(&kubeconfig).map_err(failed)?;
+    let client = kubeconfig::client(&kubeconfig).await?;
+    let options = SimulationOptions { nodes: large_nodes(), metrics: store, ..SimulationOptions::default() };
+    let simulation = simulated.then(|| Arc::new(Simulation::start(client.clone(), options)));
     Ok(Parts {
         backend: Backend::Sim,
-        client: kubeconfig::client(&kubeconfig).await?,
+        client,
         kubeconfig,
         endpoint: Endpoint { url: server.url(), authority: None },
+        simulation,
         alive: Arc::new((server, dir)),
     })
 }
 
-fn plane_parts(plane: &ControlPlane, alive: Arc<dyn Send + Sync>) -> Parts {
+fn plane_parts(
+    plane: &ControlPlane,
+    simulation: Option<Arc<Simulation>>,
+    alive: Arc<dyn Send + Sync>,
+) -> Parts {
     Parts {
         backend: Backend::Real,
         client: plane.client(),
         kubeconfig: plane.kubeconfig().to_owned(),
         endpoint: plane.endpoint().clone(),
+        simulation,
         alive,
     }
 }

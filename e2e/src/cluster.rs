@@ -1,5 +1,6 @@
 //! The cluster as a scenario sees it: two namespaces, an administrator's client, and the programs of the suite.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use vpa_api::VerticalPodAutoscaler;
+use vpa_sim::simulate::Simulation;
+use vpa_sim::simulate::usage::UsageRule;
 
 use crate::access::Access;
 use crate::chart;
@@ -48,6 +51,8 @@ pub struct Parts {
     pub kubeconfig: PathBuf,
     /// Where the API server listens.
     pub endpoint: Endpoint,
+    /// The simulators; shared by all scenarios of a backend, or the scenario's own; none in a bare cluster.
+    pub simulation: Option<Arc<Simulation>>,
     /// What has to live as long as the cluster.
     pub alive: Arc<dyn Send + Sync>,
 }
@@ -144,6 +149,23 @@ impl Cluster {
     pub async fn deploy(&self, workload: &Workload) -> Result<Vec<Pod>> {
         self.create(workload.object(&self.namespace)).await?;
         self.pods_ready(workload.name(), workload.replica_count()).await
+    }
+
+    /// Has each pod of the workload use this much from now on, in millicores and bytes.
+    ///
+    /// # Errors
+    /// If this cluster has no simulators.
+    pub fn use_up(&self, workload: &Workload, cpu_millis: i64, memory_bytes: i64) -> Result<()> {
+        let simulation = self.parts.simulation.as_ref();
+        let simulation = simulation.ok_or_else(|| Error::expectation("this cluster has no simulators"))?;
+        simulation.usage().set(UsageRule {
+            namespace: self.namespace.clone(),
+            labels: BTreeMap::from([("app".to_owned(), workload.name().to_owned())]),
+            container: None,
+            cpu_millis,
+            memory_bytes,
+        });
+        Ok(())
     }
 
     /// Creates a VPA.

@@ -25,7 +25,11 @@ pub(crate) async fn a_created_pod_gets_the_recommendation(bed: Bed) -> Result<()
         let annotations = pod.metadata.annotations.clone().unwrap_or_default();
         let updates = annotations.get("vpaUpdates").cloned().unwrap_or_default();
         let observed = annotations.get("vpaObservedContainers").cloned().unwrap_or_default();
-        if request(pod, "memory") != "300Mi" || limit != "500m" || observed != "app" || !updates.contains("app") {
+        if request(pod, "memory") != "300Mi"
+            || limit != "500m"
+            || observed != "app"
+            || !updates.contains("app")
+        {
             return Err(Error::expectation(format!(
                 "expected memory=300Mi, a cpu limit of 500m and the annotations of VPA app; found {}, limit {limit}, \
                  {annotations:?}",

@@ -98,7 +98,8 @@ pub(crate) async fn a_second_replica_takes_over(bed: Bed) -> Result<()> {
     })
     .await?;
     first.process().kill();
-    let leader = holder_until(&cluster, "another leader", |holder| !holder.is_empty() && holder != leader).await?;
+    let leader =
+        holder_until(&cluster, "another leader", |holder| !holder.is_empty() && holder != leader).await?;
     let wiped = Patch::Merge(json!({ "status": { "recommendation": null } }));
     let vpas: Api<VerticalPodAutoscaler> = cluster.api();
     vpas.patch_status("app", &PatchParams::default(), &wiped).await.doing("wipe the recommendation")?;
@@ -106,7 +107,9 @@ pub(crate) async fn a_second_replica_takes_over(bed: Bed) -> Result<()> {
     second.stop().await?;
     let holder = holder(&cluster).await?;
     if holder == leader {
-        return Err(Error::expectation(format!("the lease is still held by {holder} after its holder ended")));
+        return Err(Error::expectation(format!(
+            "the lease is still held by {holder} after its holder ended"
+        )));
     }
     cluster.clean_up().await;
     Ok(())

@@ -22,11 +22,16 @@ pub(crate) async fn a_recommendation_appears_and_follows_usage(bed: Bed) -> Resu
     let mut recommender = cluster.start(Program::Recommender).await?;
     // The safety margin is 15%, and a histogram's bucket is 5% wide.
     let first = target_within(&cluster, "app", 200..=260, 200..=260).await?;
-    let condition = first.status.iter().flat_map(|s| s.conditions.iter().flatten()).find(|c| {
-        c.type_ == "RecommendationProvided" && c.status == "True"
-    });
+    let condition = first
+        .status
+        .iter()
+        .flat_map(|s| s.conditions.iter().flatten())
+        .find(|c| c.type_ == "RecommendationProvided" && c.status == "True");
     if condition.is_none() {
-        return Err(Error::expectation(format!("no condition RecommendationProvided=True: {:?}", first.status)));
+        return Err(Error::expectation(format!(
+            "no condition RecommendationProvided=True: {:?}",
+            first.status
+        )));
     }
     cluster.use_up(&app, 600, 500 * MIB)?;
     target_within(&cluster, "app", 600..=800, 500..=650).await?;
@@ -59,7 +64,9 @@ pub(crate) async fn a_checkpoint_keeps_the_recommendation_over_a_restart(bed: Be
         .filter_map(|checkpoint| checkpoint.metadata.name)
         .collect();
     if names != ["app-app"] {
-        return Err(Error::expectation(format!("checkpoints after the end: expected [app-app], found {names:?}")));
+        return Err(Error::expectation(format!(
+            "checkpoints after the end: expected [app-app], found {names:?}"
+        )));
     }
     // What is in the status afterwards was written afterwards.
     let wiped = json!({ "status": { "recommendation": null, "conditions": null } });
@@ -68,7 +75,10 @@ pub(crate) async fn a_checkpoint_keeps_the_recommendation_over_a_restart(bed: Be
     let mut recommender = cluster.start(Program::Recommender).await?;
     let after = cluster.vpa_until("app", "a target", |vpa| target(vpa).is_some()).await?;
     if target(&after) != before {
-        return Err(Error::expectation(format!("target before {before:?}, after the restart {:?}", target(&after))));
+        return Err(Error::expectation(format!(
+            "target before {before:?}, after the restart {:?}",
+            target(&after)
+        )));
     }
     recommender.stop().await?;
     cluster.clean_up().await;
@@ -102,7 +112,8 @@ async fn target_within(
     let what = format!("a target of {cpu:?} millicores and {memory:?} MiB");
     cluster
         .vpa_until(vpa, &what, |vpa| {
-            target(vpa).is_some_and(|(millis, bytes)| cpu.contains(&millis) && memory.contains(&(bytes / MIB)))
+            target(vpa)
+                .is_some_and(|(millis, bytes)| cpu.contains(&millis) && memory.contains(&(bytes / MIB)))
         })
         .await
 }
@@ -110,14 +121,20 @@ async fn target_within(
 /// Target for the container `app`, in millicores and bytes.
 fn target(vpa: &VerticalPodAutoscaler) -> Option<(i64, i64)> {
     let recommendation = vpa.status.as_ref()?.recommendation.as_ref()?;
-    let container = recommendation.container_recommendations.as_ref()?.iter().find(|container| {
-        container.container_name.as_deref() == Some("app")
-    })?;
+    let container = recommendation
+        .container_recommendations
+        .as_ref()?
+        .iter()
+        .find(|container| container.container_name.as_deref() == Some("app"))?;
     Some((container.target.get("cpu")?.milli_value(), container.target.get("memory")?.value()))
 }
 
 async fn scale(cluster: &Cluster, name: &str, replicas: u32) -> Result<()> {
     let deployments: Api<k8s_openapi::api::apps::v1::Deployment> = cluster.api();
     let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
-    deployments.patch_scale(name, &PatchParams::default(), &patch).await.doing(format!("scale {name}")).map(drop)
+    deployments
+        .patch_scale(name, &PatchParams::default(), &patch)
+        .await
+        .doing(format!("scale {name}"))
+        .map(drop)
 }

@@ -41,7 +41,10 @@ pub(crate) async fn recreate_evicts_within_tolerance(bed: Bed) -> Result<()> {
         return Err(Error::expectation(format!("only {fewest} of 4 pods were ready at a time; 2 must be")));
     }
     if uids(&after).intersection(&before).next().is_some() {
-        return Err(Error::expectation(format!("pods changed without being recreated: {}", describe(&after))));
+        return Err(Error::expectation(format!(
+            "pods changed without being recreated: {}",
+            describe(&after)
+        )));
     }
     event_about(&cluster, "EvictedByVPA").await?;
     updater.stop().await?;
@@ -93,7 +96,8 @@ pub(crate) async fn a_stuck_resize_falls_back_to_eviction(bed: Bed) -> Result<()
         let mut admission = cluster.start_admission().await?;
         let before = uids(&cluster.deploy(&app).await?);
         cluster.recommend("app", "250m", "300Mi").await?;
-        let launch = SHORT_FALLBACKS.iter().fold(cluster.program(Program::Updater), |launch, arg| launch.arg(*arg));
+        let launch =
+            SHORT_FALLBACKS.iter().fold(cluster.program(Program::Updater), |launch, arg| launch.arg(*arg));
         let mut updater = launch.start().await?;
         updater.ready().await?;
         let what = format!("new pods with cpu=250m after a resize that is {verdict},");
@@ -121,7 +125,8 @@ pub(crate) async fn a_stuck_resize_never_evicts_in_mode_in_place(bed: Bed) -> Re
         let mut admission = cluster.start_admission().await?;
         let before = uids(&cluster.deploy(&app).await?);
         cluster.recommend("app", "250m", "300Mi").await?;
-        let launch = SHORT_FALLBACKS.iter().fold(cluster.program(Program::Updater), |launch, arg| launch.arg(*arg));
+        let launch =
+            SHORT_FALLBACKS.iter().fold(cluster.program(Program::Updater), |launch, arg| launch.arg(*arg));
         let mut updater = launch.start().await?;
         updater.ready().await?;
         let reason = if verdict == "deferred" { "Deferred" } else { "Infeasible" };
@@ -222,7 +227,9 @@ pub(crate) async fn all_three_shrink_an_oversized_workload(bed: Bed) -> Result<(
                 parse(&request(pod, resource)).zip(parse(bound)).is_some_and(|(found, bound)| found < bound)
             };
             pods.len() == 2
-                && pods.iter().all(|pod| is_ready(pod) && small(pod, "cpu", "500m") && small(pod, "memory", "512Mi"))
+                && pods
+                    .iter()
+                    .all(|pod| is_ready(pod) && small(pod, "cpu", "500m") && small(pod, "memory", "512Mi"))
         })
         .await?;
     for program in [&mut updater, &mut recommender, &mut admission] {
@@ -260,7 +267,10 @@ fn in_force(pod: &Pod, resource: &str) -> String {
         status.container_statuses.as_ref()?.iter().find(|container| container.name == "app")
     });
     let requests = status.and_then(|container| container.resources.as_ref()?.requests.as_ref());
-    requests.and_then(|requests| requests.get(resource)).map(|quantity| quantity.0.clone()).unwrap_or_default()
+    requests
+        .and_then(|requests| requests.get(resource))
+        .map(|quantity| quantity.0.clone())
+        .unwrap_or_default()
 }
 
 fn pending_reason(pod: &Pod) -> Option<String> {
