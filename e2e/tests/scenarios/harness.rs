@@ -4,11 +4,16 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use e2e::bed::Bed;
-use e2e::error::{Error, Result};
+use e2e::cluster::{SOON, describe, is_ready, name, request, restarts};
+use e2e::error::{Doing, Error, Result};
 use e2e::process::Process;
 use e2e::wait::{Seen, wait_for};
+use e2e::workload::Workload;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{EvictParams, Patch, PatchParams};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
 /// Makes this program start a process and wait to be killed.
 const HOLD: &str = "--hold-a-process";
@@ -59,4 +64,44 @@ pub(crate) fn helper_process(args: &[String]) -> Option<ExitCode> {
     }
     process.signal(Signal::SIGKILL);
     Some(ExitCode::SUCCESS)
+}
+
+/// The cluster does its part without the suite: pods come up, their usage is told, an evicted one is replaced, one
+/// that is resized stays.
+pub(crate) async fn the_cluster_works_without_the_suite(bed: Bed) -> Result<()> {
+    let cluster = bed.cluster().await?;
+    let app = Workload::deployment("app").usage("120m", "130Mi");
+    let pods = cluster.deploy(&app).await?;
+    let [first, second] = [0, 1].map(|index| pods.get(index).map(name).unwrap_or_default().to_owned());
+    let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods/{first}", cluster.namespace());
+    wait_for("the usage of a pod", SOON, || async {
+        let request = http::Request::get(&path).body(Vec::new()).map_err(|e| Error::Client(e.to_string()))?;
+        Ok(match cluster.client().request_text(request).await {
+            Ok(text) if text.contains(r#""cpu":"120"#) => Seen::Done(()),
+            Ok(text) => Seen::Not(text),
+            Err(error) => Seen::Not(error.to_string()),
+        })
+    })
+    .await?;
+    let api = cluster.api::<Pod>();
+    let resources = json!({ "spec": { "containers": [{ "name": "app", "resources": { "requests": { "cpu": "150m" } } }] } });
+    api.patch_resize(&second, &PatchParams::default(), &Patch::Strategic(resources))
+        .await
+        .doing("resize a pod")?;
+    api.evict(&first, &EvictParams::default()).await.doing("evict a pod")?;
+    let what = "a new pod beside the resized one";
+    let pods = cluster
+        .pods_until("app", what, |pods| {
+            pods.len() == 2 && pods.iter().all(is_ready) && pods.iter().all(|pod| name(pod) != first)
+        })
+        .await?;
+    let resized = pods.iter().find(|pod| name(pod) == second).map(|pod| (request(pod, "cpu"), restarts(pod)));
+    if resized != Some(("150m".to_owned(), 0)) {
+        return Err(Error::expectation(format!(
+            "the resized pod {second} is not as it should be: {}",
+            describe(&pods)
+        )));
+    }
+    cluster.clean_up().await;
+    Ok(())
 }

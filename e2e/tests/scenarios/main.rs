@@ -49,6 +49,7 @@ const SCENARIOS: &[Scenario<Bed>] = &[
     scenario!(admit::a_created_pod_gets_the_recommendation),
     scenario!(admit::an_invalid_vpa_is_refused_with_the_field_named),
     scenario!(chart::the_api_server_accepts_the_chart on Real),
+    scenario!(harness::the_cluster_works_without_the_suite),
     scenario!(harness::nothing_outlives_a_killed_run on Sim),
     scenario!(operation::missing_crds_end_a_program_with_a_clear_message),
     scenario!(operation::an_unreachable_cluster_ends_a_program_with_a_clear_message),
