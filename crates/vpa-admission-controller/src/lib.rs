@@ -1,1 +1,12 @@
-//! vpa-admission-controller
+//! The admission controller: a webhook that the API server asks when pods and VPAs are created.
+//!
+//! # Data model
+//! - A [`View`](webhook::View) is what a review is decided against: VPAs by target, controllers, limits of namespaces.
+//!   It is filled by watches and read without waiting; a review never asks the API server, except for the scale
+//!   subresource of a custom controller that is seen for the first time.
+//! - A review comes in over HTTPS, is decoded once ([`vpa_core::admit::decode`]), decided in the core
+//!   ([`vpa_core::admit::review`]) and answered ([`response`]). What cannot be decided admits the pod as it is.
+
+pub mod metrics;
+pub mod response;
+pub mod webhook;

@@ -122,5 +122,6 @@ fn original(requests: &ResourceList, limits: &ResourceList) -> String {
         let kept = list.iter().filter(|(resource, _)| [CPU, MEMORY].contains(&resource.as_str()));
         kept.map(|(resource, amount)| (resource.clone(), amount.clone())).collect()
     };
-    serde_json::json!(Original { requests: pick(requests), limits: pick(limits) }).to_string()
+    // Maps of texts always encode.
+    serde_json::to_string(&Original { requests: pick(requests), limits: pick(limits) }).unwrap_or_default()
 }

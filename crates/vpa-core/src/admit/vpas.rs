@@ -26,7 +26,7 @@ pub(super) struct SpecInput {
     _target_ref: Option<k8s_openapi::api::autoscaling::v1::CrossVersionObjectReference>,
     pub(super) update_policy: Option<UpdatePolicyInput>,
     pub(super) resource_policy: Option<ResourcePolicyInput>,
-    #[serde(deserialize_with = "null_as_default")]
+    #[serde(deserialize_with = "nulls_as_defaults")]
     pub(super) recommenders: Vec<RecommenderInput>,
     pub(super) startup_boost: Option<StartupBoost>,
 }
@@ -36,7 +36,7 @@ pub(super) struct SpecInput {
 pub(super) struct UpdatePolicyInput {
     pub(super) update_mode: Option<String>,
     pub(super) min_replicas: Option<i32>,
-    #[serde(rename = "evictionRequirements", deserialize_with = "null_as_default")]
+    #[serde(rename = "evictionRequirements", deserialize_with = "nulls_as_defaults")]
     _eviction_requirements: Vec<EvictionRequirementInput>,
     #[serde(rename = "evictAfterOOMSeconds")]
     pub(super) evict_after_oom_seconds: Option<i32>,
@@ -54,7 +54,7 @@ struct EvictionRequirementInput {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct ResourcePolicyInput {
-    #[serde(deserialize_with = "null_as_default")]
+    #[serde(deserialize_with = "nulls_as_defaults")]
     pub(super) container_policies: Vec<ContainerResourcePolicy>,
 }
 
@@ -71,6 +71,16 @@ where
     T: Default + Deserialize<'de>,
 {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// A list in which null stands for an empty entry, as it does for the list itself.
+fn nulls_as_defaults<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    let entries: Vec<Option<T>> = null_as_default(deserializer)?;
+    Ok(entries.into_iter().map(Option::unwrap_or_default).collect())
 }
 
 /// Decides the review of a VPA.

@@ -21,10 +21,11 @@ pub(super) struct Scaled {
     pub(super) capped: bool,
 }
 
-/// The amount in units of `resource`, at most `i64::MAX`, and whether it was more.
+/// The amount in units of `resource` within 64 bits, and whether it is beyond them.
 fn units(resource: &str, amount: &Quantity) -> (i128, bool) {
     let units = if resource == CPU { amount.milli_value_saturating() } else { amount.value_saturating() };
-    (i128::from(units), units == i64::MAX || units == i64::MIN)
+    let beyond = |edge| units == edge && *amount != from_units(resource, edge, Format::DecimalSi);
+    (i128::from(units), beyond(i64::MAX) || beyond(i64::MIN))
 }
 
 /// `amount * numerator / denominator`, in the format of `amount`. A denominator of zero leaves `amount` as it is.

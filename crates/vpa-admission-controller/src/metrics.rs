@@ -1,0 +1,126 @@
+//! Metrics of the admission controller, by the names of the Go suite.
+
+use std::time::Duration;
+
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use vpa_core::admit::{Outcome, Report, Reviewed};
+
+/// Buckets of `admission_latency_seconds`, in seconds; the Go suite's.
+const LATENCY_BUCKETS: [f64; 21] = [
+    0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0,
+    120.0, 300.0,
+];
+
+/// Buckets of `execution_latency_seconds`, in seconds; the Go suite's.
+const STEP_BUCKETS: [f64; 23] = [
+    0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0,
+    100.0, 120.0, 150.0, 240.0, 300.0,
+];
+
+/// A part of the work on a review.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Reading the body.
+    ReadRequest,
+    /// Decoding and deciding.
+    Admit,
+    /// Writing the answer down.
+    BuildResponse,
+    /// All of it.
+    Total,
+}
+
+impl Step {
+    fn label(self) -> &'static str {
+        match self {
+            Self::ReadRequest => "read_request",
+            Self::Admit => "admit",
+            Self::BuildResponse => "build_response",
+            Self::Total => "total",
+        }
+    }
+}
+
+/// What the webhook counts.
+#[derive(Clone, Debug)]
+pub struct WebhookMetrics {
+    pods: IntCounterVec,
+    latency: HistogramVec,
+    steps: HistogramVec,
+    refused: IntCounterVec,
+}
+
+impl WebhookMetrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    /// A name is taken.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let histogram = |name: &str, help: &str, buckets: &[f64], labels: &[&str]| {
+            let name = format!("vpa_admission_controller_{name}");
+            HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)
+        };
+        let counter = |name: &str, help: &str, label: &str| {
+            IntCounterVec::new(Opts::new(format!("vpa_admission_controller_{name}"), help), &[label])
+        };
+        let metrics = Self {
+            pods: counter(
+                "admission_pods_total",
+                "Pods that were reviewed, by whether they got a patch.",
+                "applied",
+            )?,
+            latency: histogram(
+                "admission_latency_seconds",
+                "Time of a review.",
+                &LATENCY_BUCKETS,
+                &["status", "resource"],
+            )?,
+            steps: histogram(
+                "execution_latency_seconds",
+                "Time of the parts of a review.",
+                &STEP_BUCKETS,
+                &["step"],
+            )?,
+            refused: counter(
+                "requests_refused_total",
+                "HTTP requests that were no reviews, by reason.",
+                "reason",
+            )?,
+        };
+        registry.register(Box::new(metrics.pods.clone()))?;
+        registry.register(Box::new(metrics.latency.clone()))?;
+        registry.register(Box::new(metrics.steps.clone()))?;
+        registry.register(Box::new(metrics.refused.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Counts the time of a part.
+    pub fn step(&self, step: Step, took: Duration) {
+        self.steps.with_label_values(&[step.label()]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a review.
+    pub fn reviewed(&self, report: &Report, took: Duration) {
+        let status = match report.outcome {
+            Outcome::Applied => "applied",
+            Outcome::Skipped(_) | Outcome::Denied => "skipped",
+            Outcome::Failed(_) | Outcome::Pending(_) => "error",
+        };
+        let resource = match report.reviewed {
+            Reviewed::Pod => "Pod",
+            Reviewed::Vpa => "VPA",
+            Reviewed::Other => "unknown",
+        };
+        if report.reviewed == Reviewed::Pod {
+            let applied = if report.outcome == Outcome::Applied { "true" } else { "false" };
+            self.pods.with_label_values(&[applied]).inc();
+        }
+        self.latency.with_label_values(&[status, resource]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a request that is no review: `content_type`, `too_large`, `timeout`, `body` or `decode`.
+    pub fn refused(&self, reason: &'static str, took: Duration) {
+        self.refused.with_label_values(&[reason]).inc();
+        self.latency.with_label_values(&["error", "unknown"]).observe(took.as_secs_f64());
+    }
+}
