@@ -7,6 +7,14 @@
 //! - A review comes in over HTTPS, is decoded once ([`vpa_core::admit::decode`]), decided in the core
 //!   ([`vpa_core::admit::review`]) and answered ([`response`]). What cannot be decided admits the pod as it is.
 
+pub mod args;
+pub mod certificates;
 pub mod metrics;
+pub mod program;
+pub mod registration;
 pub mod response;
+pub mod state;
+pub mod tls;
 pub mod webhook;
+
+pub use program::command;

@@ -79,15 +79,18 @@ impl Webhook {
     /// Decides a review; waits a little for controllers that are not known yet.
     pub async fn decide(&self, request: &Request) -> Decision {
         let deadline = tokio::time::Instant::now() + LOOKUP_MAX;
-        let mut lookups = 0;
+        let mut waited_for: Vec<ControllerKey> = Vec::new();
         loop {
             let decision = self.decide_now(request);
             let Outcome::Pending(key) = &decision.report.outcome else { return decision };
-            lookups += 1;
-            let resolved = tokio::time::timeout_at(deadline, self.views.resolve(key)).await;
-            if lookups > LOOKUPS_MAX || resolved.is_err() {
+            // What was waited for once is not there.
+            if waited_for.contains(key) || waited_for.len() >= LOOKUPS_MAX {
                 return decision;
             }
+            if tokio::time::timeout_at(deadline, self.views.resolve(key)).await.is_err() {
+                return decision;
+            }
+            waited_for.push(key.clone());
         }
     }
 

@@ -47,6 +47,7 @@ pub struct Permission {
     resource: &'static str,
     subresource: Option<&'static str>,
     namespace: Option<String>,
+    name: Option<String>,
     purpose: &'static str,
     optional: bool,
 }
@@ -64,7 +65,7 @@ impl Permission {
             Some((resource, subresource)) => (resource, Some(subresource)),
             None => (resource, None),
         };
-        Self { verb, group, resource, subresource, namespace: None, purpose, optional: false }
+        Self { verb, group, resource, subresource, namespace: None, name: None, purpose, optional: false }
     }
 
     /// The rights to get, list and watch a resource, which a store needs.
@@ -76,6 +77,13 @@ impl Permission {
     #[must_use]
     pub fn in_namespace(mut self, namespace: Option<&str>) -> Self {
         self.namespace = namespace.map(str::to_owned);
+        self
+    }
+
+    /// Only on the object of this name, as roles with `resourceNames` grant it.
+    #[must_use]
+    pub fn on(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
         self
     }
 
@@ -243,6 +251,7 @@ fn review(permission: &Permission) -> SelfSubjectAccessReview {
                 resource: Some(permission.resource.to_owned()),
                 subresource: permission.subresource.map(str::to_owned),
                 verb: Some(permission.verb.to_owned()),
+                name: permission.name.clone(),
                 namespace: permission.namespace.clone(),
                 ..ResourceAttributes::default()
             }),

@@ -124,7 +124,8 @@ pub enum Outcome {
     Denied,
     /// The object could not be looked at, for this reason; it is admitted as it is.
     Failed(String),
-    /// A controller is still being looked up: review again once the source knows it, or admit the pod as it is.
+    /// A controller is still being looked up, or is not there (yet): review again once the source knows it, or admit
+    /// the pod as it is.
     Pending(ControllerKey),
 }
 

@@ -39,7 +39,8 @@ pub(super) fn review(request: &Request, snapshot: &Snapshot<'_>) -> Decision {
     let top = match topmost_of_pod(snapshot.controllers, &pod) {
         Ok(Some(top)) => top,
         Ok(None) => return skip("the pod has no controller that a VPA could name"),
-        Err(ChainError::Pending(key)) => return admit(Outcome::Pending(key)),
+        // A controller creates pods milliseconds after itself, so one that is missing may be on its way.
+        Err(ChainError::Pending(key) | ChainError::Missing(key)) => return admit(Outcome::Pending(key)),
         Err(error) => return skip(&error.to_string()),
     };
     let boosts = snapshot.config.gates.cpu_startup_boost;
