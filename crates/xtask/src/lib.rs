@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 pub mod crds;
+pub mod flags;
 mod generated;
 mod schema;
 pub mod tidy;

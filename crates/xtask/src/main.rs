@@ -19,6 +19,12 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Writes the flag reference from the programs' definitions.
+    Flags {
+        /// Only fails where the file is not what would be written.
+        #[arg(long)]
+        check: bool,
+    },
     /// Checks the rules of the tree: dependencies, sizes, words, links.
     Tidy,
 }
@@ -26,6 +32,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Crds { check } => xtask::crds::run(check),
+        Task::Flags { check } => xtask::flags::run(check),
         Task::Tidy => xtask::tidy::run(),
     };
     match result {
