@@ -36,5 +36,5 @@ mod source;
 mod suite;
 
 pub use compare::{expect, expect_close, expect_json};
-pub use source::data_dir;
+pub use source::{data_dir, data_file};
 pub use suite::Suite;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::source::data_dir;
+use crate::source::data_file;
 
 /// A metric as the Go suite exports it.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -37,7 +37,7 @@ struct Component {
 /// # Errors
 /// The data cannot be read, or know no such component.
 pub fn of(component: &str) -> Result<Vec<Metric>, String> {
-    let path = data_dir().join("metrics.json");
+    let path = data_file("metrics.json");
     let text = std::fs::read_to_string(&path).map_err(|error| format!("metrics.json: {error}"))?;
     let file: File = serde_json::from_str(&text).map_err(|error| format!("metrics.json: {error}"))?;
     let known = file.components.into_iter().find(|(name, _)| name == component);

@@ -18,6 +18,12 @@ pub fn data_dir() -> PathBuf {
     std::env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()).map_or_else(default_dir, PathBuf::from)
 }
 
+/// A single file of the data, such as `names.json`; the project's own where the folder of cases holds cases alone.
+pub fn data_file(name: &str) -> PathBuf {
+    let path = data_dir().join(name);
+    if path.exists() { path } else { default_dir().join(name) }
+}
+
 /// One row of a section.
 pub(crate) struct Case {
     /// `folder/file.json#section/name`, the name being the case's own or else its index.
