@@ -38,24 +38,47 @@ struct Shared {
 }
 
 impl Shared {
-    async fn start(tools: &Tools, options: &Options) -> Result<Self> {
+    async fn start(tools: &Tools, options: &Options, simulation: SimulationOptions) -> Result<Self> {
         let plane = ControlPlane::start(tools, options).await?;
         let client = plane.client();
         for crd in chart::crds()? {
             chart::apply(&client, &crd, false).await?;
         }
-        let store = MetricsStore::default();
-        let metrics = serve_metrics(&client, store.clone()).await?;
-        let options = SimulationOptions {
-            // kube-controller-manager runs them.
-            controllers: false,
-            nodes: large_nodes(),
-            metrics: store,
-            ..SimulationOptions::default()
-        };
-        let simulation = Arc::new(Simulation::start(client, options));
+        let metrics = serve_metrics(&client, simulation.metrics.clone()).await?;
+        // kube-controller-manager runs the controllers.
+        let simulation = SimulationOptions { controllers: false, ..simulation };
+        let simulation = Arc::new(Simulation::start(client, simulation));
         Ok(Self { simulation, _metrics: metrics, plane })
     }
+
+    fn parts(self: &Arc<Self>) -> Parts {
+        plane_parts(&self.plane, Some(self.simulation.clone()), self.clone())
+    }
+}
+
+/// A cluster of one's own, with CRDs, in which `simulation` runs. `logs` is where a real control plane keeps its logs.
+///
+/// # Errors
+/// If it cannot be started, or the tools of a real control plane are not to be had.
+pub async fn start(backend: Backend, simulation: SimulationOptions, logs: PathBuf) -> Result<Parts> {
+    match backend {
+        Backend::Sim => {
+            let parts = embedded_parts(Some(simulation)).await?;
+            for crd in chart::crds()? {
+                chart::create(&parts.client, &crd).await?;
+            }
+            Ok(parts)
+        }
+        Backend::Real => {
+            let tools = Clusters::default().tools().await?;
+            let options = Options { controllers: true, logs };
+            Ok(Arc::new(Shared::start(&tools, &options, simulation).await?).parts())
+        }
+    }
+}
+
+fn simulation() -> SimulationOptions {
+    SimulationOptions { nodes: large_nodes(), ..SimulationOptions::default() }
 }
 
 /// Nodes on which nothing is ever short: scenarios run side by side, and what is short they script.
@@ -104,31 +127,22 @@ impl Clusters {
     async fn shared(&self) -> Result<Arc<Shared>> {
         let shared = self.shared.get_or_try_init(|| async {
             let options = Options { controllers: true, logs: self.logs.join("control-plane") };
-            Ok(Arc::new(Shared::start(&self.tools().await?, &options).await?))
+            Ok(Arc::new(Shared::start(&self.tools().await?, &options, simulation()).await?))
         });
         shared.await.cloned()
     }
 
     async fn parts(&self, backend: Backend) -> Result<Parts> {
         match backend {
-            Backend::Sim => {
-                let parts = embedded_parts(true).await?;
-                for crd in chart::crds()? {
-                    chart::create(&parts.client, &crd).await?;
-                }
-                Ok(parts)
-            }
-            Backend::Real => {
-                let shared = self.shared().await?;
-                Ok(plane_parts(&shared.plane, Some(shared.simulation.clone()), shared.clone()))
-            }
+            Backend::Sim => start(backend, simulation(), PathBuf::new()).await,
+            Backend::Real => Ok(self.shared().await?.parts()),
         }
     }
 
     /// A cluster without CRDs and simulators.
     async fn bare_parts(&self, backend: Backend, logs: PathBuf) -> Result<Parts> {
         match backend {
-            Backend::Sim => embedded_parts(false).await,
+            Backend::Sim => embedded_parts(None).await,
             Backend::Real => {
                 let options = Options { controllers: false, logs };
                 let plane = Arc::new(ControlPlane::start(&self.tools().await?, &options).await?);
@@ -139,18 +153,17 @@ impl Clusters {
 }
 
 /// An embedded cluster of one scenario's own.
-async fn embedded_parts(simulated: bool) -> Result<Parts> {
+async fn embedded_parts(simulation: Option<SimulationOptions>) -> Result<Parts> {
     let failed = |error: vpa_sim::ServerError| Error::expectation(format!("the embedded cluster: {error}"));
-    let store = MetricsStore::default();
-    let options = vpa_sim::Options::default();
+    let metrics = simulation.as_ref().map(|simulation| simulation.metrics.clone()).unwrap_or_default();
+    let options = vpa_sim::Options { metrics, ..vpa_sim::Options::default() };
     let server = vpa_sim::ApiServer::start(options).await.map_err(failed)?;
     let dir = tempfile::Builder::new().prefix("vpa-e2e-").tempdir().on_file(std::env::temp_dir(), "use")?;
     guard::remove_at_end(dir.path());
     let kubeconfig = kubeconfig::path(dir.path(), "admin");
     server.write_kubeconfig(&kubeconfig).map_err(failed)?;
     let client = kubeconfig::client(&kubeconfig).await?;
-    let options = SimulationOptions { nodes: large_nodes(), metrics: store, ..SimulationOptions::default() };
-    let simulation = simulated.then(|| Arc::new(Simulation::start(client.clone(), options)));
+    let simulation = simulation.map(|options| Arc::new(Simulation::start(client.clone(), options)));
     Ok(Parts {
         backend: Backend::Sim,
         client,

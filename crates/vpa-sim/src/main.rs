@@ -117,12 +117,10 @@ async fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn kubeconfig(path: &Path) -> Result<kube::Config, Failure> {
-    let failed = |source| Failure::Kubeconfig { path: path.to_owned(), source };
-    let file = kube::config::Kubeconfig::read_from(path).map_err(failed)?;
+async fn client_config(file: kube::config::Kubeconfig, path: &Path) -> Result<kube::Config, Failure> {
     kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
         .await
-        .map_err(failed)
+        .map_err(|source| Failure::Kubeconfig { path: path.to_owned(), source })
 }
 
 fn simulate(args: &Args, config: kube::Config, options: SimulationOptions) -> Result<Simulation, Failure> {
