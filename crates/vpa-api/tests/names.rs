@@ -1,5 +1,7 @@
 //! The names that the programs agree on with the Go suite, against the collected ones.
 
+#![allow(clippy::unwrap_used)] // all of it is a test
+
 use kube::Resource;
 use serde_json::Value;
 use vpa_api::names::{DEFAULT_RECOMMENDER, GROUP, annotation, lease, pod_condition};
