@@ -28,10 +28,16 @@ impl Heartbeat {
 
     /// Whether it may be relied on at this time.
     pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.problem(now).is_none()
+    }
+
+    /// Why it may not be relied on at this time; `None` where it may.
+    pub fn problem(&self, now: Timestamp) -> Option<String> {
         match self {
-            Self::NotUsed => true,
-            Self::ValidUntil(until) => now < *until,
-            Self::Missing(_) => false,
+            Self::NotUsed => None,
+            Self::ValidUntil(until) if now < *until => None,
+            Self::ValidUntil(until) => Some(format!("its lease ran out at {until}")),
+            Self::Missing(why) => Some(why.clone()),
         }
     }
 }

@@ -18,6 +18,10 @@ use crate::limiter::Limiter;
 /// that a webhook that stays broken costs a pod an hour at most.
 pub const EVICTIONS_STOPPED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
+/// How long the watch of pods may lag behind an eviction. Until then the pod counts as gone, or its group would seem to
+/// have one more live pod than it has.
+const WATCH_LAG_MAX: SignedDuration = SignedDuration::from_secs(30);
+
 /// State kept from pass to pass.
 #[derive(Debug)]
 pub struct UpdaterMemory {
@@ -27,6 +31,8 @@ pub struct UpdaterMemory {
     attempts: HashMap<String, Attempt>,
     /// Evictions whose effect is still to be seen, by `namespace/name` of the VPA.
     evictions: HashMap<String, EvictionWatch>,
+    /// Pods evicted a moment ago, by UID: a snapshot may not show yet that they go.
+    evicted: HashMap<String, Timestamp>,
     /// VPA at which the last pass was cut off.
     pub(super) resume_at: Option<String>,
     pub(super) resizes: Limiter,
@@ -63,6 +69,7 @@ impl UpdaterMemory {
             infeasible: HashMap::new(),
             attempts: HashMap::new(),
             evictions: HashMap::new(),
+            evicted: HashMap::new(),
             resume_at: None,
             resizes: limiter()?,
             evicts: limiter()?,
@@ -88,6 +95,12 @@ impl UpdaterMemory {
         }
         self.attempts.retain(|uid, _| live.contains(uid));
         self.infeasible.retain(|uid, _| live.contains(uid));
+        self.evicted.retain(|_, at| now.duration_since(*at) < WATCH_LAG_MAX);
+    }
+
+    /// Whether a pod was evicted so lately that a snapshot may still show it as alive.
+    pub fn was_just_evicted(&self, pod: &Pod) -> bool {
+        self.evicted.contains_key(&uid(pod))
     }
 
     /// Forgets VPAs that are gone.
@@ -125,7 +138,8 @@ impl UpdaterMemory {
     }
 
     /// Remembers an eviction until its replacement is seen. An eviction that still waits for its own is not replaced.
-    pub(super) fn note_eviction(&mut self, vpa: &str, pod: &Pod, siblings: &[&Pod]) {
+    pub(super) fn note_eviction(&mut self, vpa: &str, pod: &Pod, siblings: &[&Pod], now: Timestamp) {
+        self.evicted.insert(uid(pod), now);
         self.evictions.entry(vpa.to_owned()).or_insert_with(|| EvictionWatch {
             group: GroupKey::of(pod),
             known: siblings.iter().map(|pod| uid(pod)).collect(),

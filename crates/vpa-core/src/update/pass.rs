@@ -63,7 +63,8 @@ impl Pass {
         memory.observe(&snapshot.pods, now);
         let names: std::collections::BTreeSet<String> = snapshot.vpas.iter().map(|vpa| joined(vpa)).collect();
         memory.retain_vpas(|vpa| names.contains(vpa));
-        let Assignment { controlled, left_out, unresolved, uncontrolled_pods } = assign(snapshot, &config);
+        let Assignment { controlled, left_out, unresolved, uncontrolled_pods } =
+            assign(snapshot, &config, &memory);
         let mut work: Vec<VpaWork> = controlled
             .into_values()
             .map(|(vpa, pods)| VpaWork::new(vpa, pods, snapshot, &config, now))
@@ -72,6 +73,9 @@ impl Pass {
             let at = work.iter().position(|work| work.key >= resume_at).unwrap_or(0);
             work.rotate_left(at);
         }
+        // Without the admission controller nothing is done at all, as in the Go suite; one that dies later in the
+        // pass only ends the evictions.
+        let stopped = snapshot.heartbeat.problem(now).map(Reason::HeartbeatStale);
         Self {
             deadline: now.saturating_add(config.pass_deadline).unwrap_or(Timestamp::MAX),
             config,
@@ -83,7 +87,7 @@ impl Pass {
             waiting_evict: VecDeque::new(),
             under_way: BTreeMap::new(),
             last_step: 0,
-            stopped: None,
+            stopped,
             cut_off_at: None,
             complete: true,
             events: Vec::new(),
@@ -102,45 +106,48 @@ impl Pass {
         }
         let mut until: Option<Timestamp> = None;
         for kind in [Kind::Resize, Kind::Evict] {
-            if let Some(index) = self.waiting(kind).front().copied() {
-                match self.try_take(index, now) {
-                    Taken::Step(step) => {
-                        self.waiting(kind).pop_front();
-                        return Next::Step(step);
-                    }
-                    // What it waited for has fallen away, or it waits for the other limit now.
-                    Taken::Nothing => {
-                        self.waiting(kind).pop_front();
-                        return self.next(now);
-                    }
-                    Taken::Wait(other, _) if other != kind => {
-                        self.waiting(kind).pop_front();
-                        self.waiting(other).push_back(index);
-                        return self.next(now);
-                    }
-                    Taken::Wait(_, at) if at > self.deadline => {
-                        self.rate_limited(kind);
-                        return self.next(now);
-                    }
-                    Taken::Wait(_, at) => until = Some(until.map_or(at, |until| until.min(at))),
-                }
+            match self.next_waiting(kind, now) {
+                Some(Taken::Step(step)) => return Next::Step(step),
+                Some(Taken::Wait(_, at)) => until = Some(until.map_or(at, |until| until.min(at))),
+                Some(Taken::Nothing) | None => {}
             }
         }
         while let Some(index) = self.ready.pop_front() {
             match self.try_take(index, now) {
                 Taken::Step(step) => return Next::Step(step),
                 Taken::Nothing => {}
-                Taken::Wait(kind, at) if at > self.deadline => {
-                    self.waiting(kind).push_back(index);
-                    self.rate_limited(kind);
-                }
                 Taken::Wait(kind, at) => {
                     self.waiting(kind).push_back(index);
-                    until = Some(until.map_or(at, |until| until.min(at)));
+                    if at > self.deadline {
+                        self.rate_limited(kind);
+                    } else {
+                        until = Some(until.map_or(at, |until| until.min(at)));
+                    }
                 }
             }
         }
         if until.is_some() || !self.under_way.is_empty() { Next::Wait { until } } else { Next::Done }
+    }
+
+    /// The step of the first VPA that waits for this limit, or the time for which it waits. Those whose step has fallen
+    /// away meanwhile are dropped, those that wait for the other limit now go there.
+    fn next_waiting(&mut self, kind: Kind, now: Timestamp) -> Option<Taken> {
+        while let Some(index) = self.waiting(kind).pop_front() {
+            match self.try_take(index, now) {
+                Taken::Nothing => {}
+                Taken::Wait(other, _) if other != kind => self.ready.push_back(index),
+                Taken::Wait(_, at) if at > self.deadline => {
+                    self.waiting(kind).push_front(index);
+                    self.rate_limited(kind);
+                }
+                Taken::Wait(_, at) => {
+                    self.waiting(kind).push_front(index);
+                    return Some(Taken::Wait(kind, at));
+                }
+                taken @ Taken::Step(_) => return Some(taken),
+            }
+        }
+        None
     }
 
     fn waiting(&mut self, kind: Kind) -> &mut VecDeque<usize> {
@@ -232,6 +239,11 @@ impl Pass {
         self.stopped.get_or_insert(reason);
     }
 
+    /// Whether the pass was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
     /// Takes in a later look at the admission controller's lease.
     pub fn set_heartbeat(&mut self, heartbeat: Heartbeat) {
         self.heartbeat = heartbeat;
@@ -267,6 +279,7 @@ impl Pass {
             unresolved: self.unresolved,
             uncontrolled_pods: self.uncontrolled_pods,
             complete: self.complete,
+            cut_off: !self.complete && self.stopped.is_none(),
         };
         (report, self.memory)
     }

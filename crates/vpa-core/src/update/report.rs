@@ -19,6 +19,8 @@ pub struct PassReport {
     pub uncontrolled_pods: usize,
     /// Whether all work was done; what was not is taken up by the next pass.
     pub complete: bool,
+    /// Whether time ran out, or the rate limit let no more through in time.
+    pub cut_off: bool,
 }
 
 /// Why a VPA took no part in a pass.

@@ -11,6 +11,7 @@ use vpa_api::vpa::UpdateMode;
 use super::config::Config;
 use super::group::{GroupKey, Replicas};
 use super::heartbeat::Heartbeat;
+use super::memory::UpdaterMemory;
 use super::report::LeftOut;
 use crate::policy::{LimitRangeSource, has_startup_boost, mode};
 use crate::target::{
@@ -50,7 +51,7 @@ pub(super) struct Assignment {
 }
 
 /// Finds the pods of each VPA that may touch running pods. Pods that are being deleted are left out.
-pub(super) fn assign(snapshot: &Snapshot<'_>, config: &Config) -> Assignment {
+pub(super) fn assign(snapshot: &Snapshot<'_>, config: &Config, memory: &UpdaterMemory) -> Assignment {
     let mut assignment = Assignment::default();
     let mut taking_part = BTreeMap::new();
     for vpa in &snapshot.vpas {
@@ -66,7 +67,8 @@ pub(super) fn assign(snapshot: &Snapshot<'_>, config: &Config) -> Assignment {
     let index = VpaIndex::new(taking_part.values().cloned());
     // Pods of one owner have one topmost controller; it is looked up once.
     let mut tops: HashMap<GroupKey, Top> = HashMap::new();
-    for pod in snapshot.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+    let lives = |pod: &&Arc<Pod>| pod.metadata.deletion_timestamp.is_none() && !memory.was_just_evicted(pod);
+    for pod in snapshot.pods.iter().filter(lives) {
         let top = tops.entry(GroupKey::of(pod)).or_insert_with(|| topmost_of_pod(snapshot.controllers, pod));
         let vpa = match top {
             Ok(Some(top)) => controlling(&index, snapshot.controllers, &top.key, pod.labels(), |_| true),

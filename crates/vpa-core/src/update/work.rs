@@ -404,11 +404,7 @@ impl VpaWork {
     fn try_evict(&mut self, index: usize, cx: &mut Context<'_>) -> Result<(), Reason> {
         let pod = Arc::clone(&self.pods[index].pod);
         may_evict(&pod, &self.groups, cx.memory.state(&pod), cx.config, cx.now)?;
-        if !cx.heartbeat.is_valid(cx.now) {
-            let why = match cx.heartbeat {
-                Heartbeat::Missing(why) => why.clone(),
-                _ => "its lease is not renewed".to_owned(),
-            };
+        if let Some(why) = cx.heartbeat.problem(cx.now) {
             return Err(Reason::HeartbeatStale(why));
         }
         // What the admission of a new pod would give is what a resize would.
@@ -467,7 +463,7 @@ impl VpaWork {
                 self.groups.note_eviction(&pod);
                 self.tally.evicted += 1;
                 let siblings: Vec<&Pod> = self.pods.iter().map(|work| work.pod.as_ref()).collect();
-                cx.memory.note_eviction(&self.key, &pod, &siblings);
+                cx.memory.note_eviction(&self.key, &pod, &siblings, cx.now);
                 self.pods[candidate.index].verdict = Some(Verdict::Evicted(fallback));
                 return;
             }

@@ -1,6 +1,6 @@
 //! Inputs that several kinds of cases share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -109,11 +109,11 @@ fn controller(object: &Value) -> (ControllerKey, Lookup) {
 }
 
 /// Limit ranges of a case, by namespace.
-pub(crate) struct Limits(HashMap<String, Arc<LimitRanges>>);
+pub(crate) struct Limits(BTreeMap<String, Arc<LimitRanges>>);
 
 impl Limits {
     pub(crate) fn new(objects: &[LimitRange]) -> Self {
-        let mut by_namespace: HashMap<String, Vec<&LimitRange>> = HashMap::new();
+        let mut by_namespace: BTreeMap<String, Vec<&LimitRange>> = BTreeMap::new();
         for object in objects {
             by_namespace
                 .entry(object.metadata.namespace.clone().unwrap_or_default())

@@ -1,0 +1,311 @@
+//! What the updater counts, under the Go suite's names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
+use vpa_core::update::{PassReport, Verdict, VpaReport};
+use vpa_runtime::Error;
+use vpa_runtime::metrics::Metrics;
+
+/// Steps of a pass, as the Go suite names them.
+pub mod step {
+    /// Taking the VPAs out of the store.
+    pub const LIST_VPAS: &str = "ListVPAs";
+    /// Taking the pods out of the store.
+    pub const LIST_PODS: &str = "ListPods";
+    /// Finding the pods of each VPA.
+    pub const FILTER_PODS: &str = "FilterPods";
+    /// All writes.
+    pub const EVICT_PODS: &str = "EvictPods";
+    /// All of it.
+    pub const TOTAL: &str = "total";
+}
+
+const LATENCY_BUCKETS: [f64; 23] = [
+    0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0,
+    100.0, 120.0, 150.0, 240.0, 300.0,
+];
+
+/// Largest exponent in `vpa_size_log2`; keeps the number of series small.
+const SIZE_LOG2_MAX: u32 = 31;
+
+/// The metrics of the updater.
+#[derive(Debug)]
+pub struct UpdaterMetrics {
+    controlled: IntGaugeVec,
+    evictable: IntGaugeVec,
+    evicted: IntCounterVec,
+    vpas_with_evictable: IntGaugeVec,
+    vpas_with_evicted: IntGaugeVec,
+    failed_evictions: IntCounterVec,
+    updatable: IntGaugeVec,
+    updated: IntCounterVec,
+    infeasible_skipped: IntCounterVec,
+    vpas_with_updatable: IntGaugeVec,
+    vpas_with_updated: IntGaugeVec,
+    failed_updates: IntCounterVec,
+    latency: HistogramVec,
+    left_alone: IntGaugeVec,
+    incomplete: IntCounterVec,
+    /// Series that carry the name of a VPA, by `namespace/name`; they go when the VPA goes.
+    series: Mutex<BTreeMap<String, Series>>,
+}
+
+/// Families and label values.
+type Series = BTreeSet<(Family, Vec<String>)>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Family {
+    Evicted,
+    FailedEvictions,
+    Updated,
+    InfeasibleSkipped,
+    FailedUpdates,
+}
+
+impl UpdaterMetrics {
+    /// Makes and registers the metrics.
+    ///
+    /// # Errors
+    /// A name is taken.
+    pub fn new(registry: &Registry) -> Result<Self, Error> {
+        let metrics = Metrics(registry);
+        let (by_mode, by_size) = (["vpa_size_log2", "update_mode"], ["vpa_size_log2"]);
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            metrics.gauge_vec(&format!("vpa_updater_{name}"), help, labels)
+        };
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            metrics.counter_vec(&format!("vpa_updater_{name}"), help, labels)
+        };
+        Ok(Self {
+            controlled: gauge("controlled_pods_total", "Pods that a VPA controls", &by_mode)?,
+            evictable: gauge(
+                "evictable_pods_total",
+                "Pods that meet all criteria for an eviction",
+                &by_mode,
+            )?,
+            evicted: counter(
+                "evicted_pods_total",
+                "Pods evicted",
+                &["vpa_size_log2", "update_mode", "vpa_name", "vpa_namespace"],
+            )?,
+            vpas_with_evictable: gauge(
+                "vpas_with_evictable_pods_total",
+                "VPAs of which a pod meets all criteria for an eviction",
+                &by_mode,
+            )?,
+            vpas_with_evicted: gauge(
+                "vpas_with_evicted_pods_total",
+                "VPAs of which a pod was evicted in the last pass",
+                &by_mode,
+            )?,
+            failed_evictions: counter(
+                "failed_eviction_attempts_total",
+                "Evictions that failed",
+                &["vpa_size_log2", "update_mode", "reason", "vpa_name", "vpa_namespace"],
+            )?,
+            updatable: gauge(
+                "in_place_updatable_pods_total",
+                "Pods that meet all criteria for a resize in place",
+                &by_size,
+            )?,
+            updated: counter(
+                "in_place_updated_pods_total",
+                "Pods resized in place",
+                &["vpa_size_log2", "vpa_name", "vpa_namespace"],
+            )?,
+            infeasible_skipped: counter(
+                "in_place_infeasible_skip_pods_total",
+                "Pods skipped since their node cannot take the resize",
+                &["vpa_size_log2", "vpa_name", "vpa_namespace"],
+            )?,
+            vpas_with_updatable: gauge(
+                "vpas_with_in_place_updatable_pods_total",
+                "VPAs of which a pod meets all criteria for a resize in place",
+                &by_size,
+            )?,
+            vpas_with_updated: gauge(
+                "vpas_with_in_place_updated_pods_total",
+                "VPAs of which a pod was resized in place in the last pass",
+                &by_size,
+            )?,
+            failed_updates: counter(
+                "failed_in_place_update_attempts_total",
+                "Resizes in place that failed",
+                &["vpa_size_log2", "reason", "vpa_name", "vpa_namespace"],
+            )?,
+            latency: metrics.histogram_vec(
+                "vpa_updater_execution_latency_seconds",
+                "Time of the parts of a pass",
+                &LATENCY_BUCKETS,
+                &["step"],
+            )?,
+            left_alone: gauge("pods_left_alone", "Pods left alone in the last pass, by reason", &["reason"])?,
+            incomplete: counter(
+                "incomplete_passes_total",
+                "Passes that were cut off, by reason",
+                &["reason"],
+            )?,
+            series: Mutex::default(),
+        })
+    }
+
+    /// Notes the time of a part of a pass.
+    pub fn step(&self, step: &str, time: Duration) {
+        self.latency.with_label_values(&[step]).observe(time.as_secs_f64());
+    }
+
+    /// Notes that a pass did not take place, or was cut off.
+    pub fn cut_off(&self, reason: &str) {
+        self.incomplete.with_label_values(&[reason]).inc();
+    }
+
+    /// Takes in the report of a pass. `exists` tells whether a VPA, as `namespace/name`, is still there.
+    pub fn observe(&self, report: &PassReport, exists: impl Fn(&str) -> bool) {
+        for gauge in [&self.controlled, &self.evictable, &self.vpas_with_evictable, &self.vpas_with_evicted] {
+            gauge.reset();
+        }
+        for gauge in [&self.updatable, &self.vpas_with_updatable, &self.vpas_with_updated, &self.left_alone] {
+            gauge.reset();
+        }
+        for vpa in &report.vpas {
+            self.observe_gauges(vpa);
+            self.observe_counters(vpa);
+        }
+        for (_, pod) in report.pods() {
+            if let Verdict::Left(reason) = &pod.verdict {
+                self.left_alone.with_label_values(&[reason.code()]).inc();
+            }
+        }
+        self.forget(exists);
+    }
+
+    fn observe_gauges(&self, vpa: &VpaReport) {
+        let size = size_log2(vpa);
+        let (by_mode, by_size) = ([size.as_str(), vpa.mode.as_str()], [size.as_str()]);
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.controlled.with_label_values(&by_mode).add(count(vpa.pods.len()));
+        if let Some(evictable) = vpa.tally.evictable {
+            self.evictable.with_label_values(&by_mode).add(count(evictable));
+            self.vpas_with_evictable.with_label_values(&by_mode).add(i64::from(evictable > 0));
+        }
+        if let Some(updatable) = vpa.tally.in_place_updatable {
+            self.updatable.with_label_values(&by_size).add(count(updatable));
+            self.vpas_with_updatable.with_label_values(&by_size).add(i64::from(updatable > 0));
+        }
+        self.vpas_with_evicted.with_label_values(&by_mode).add(i64::from(vpa.tally.evicted > 0));
+        self.vpas_with_updated.with_label_values(&by_size).add(i64::from(vpa.tally.resized > 0));
+    }
+
+    fn observe_counters(&self, vpa: &VpaReport) {
+        let (size, tally) = (size_log2(vpa), &vpa.tally);
+        let (mode, name, namespace) = (vpa.mode.clone(), vpa.name.clone(), vpa.namespace.clone());
+        let plain = vec![size.clone(), name.clone(), namespace.clone()];
+        let moded = vec![size.clone(), mode.clone(), name.clone(), namespace.clone()];
+        // Also with 0, so that a rate over the series begins with the VPA.
+        self.count(vpa, Family::Evicted, moded, tally.evicted);
+        self.count(vpa, Family::Updated, plain.clone(), tally.resized);
+        if tally.infeasible_skipped > 0 {
+            self.count(vpa, Family::InfeasibleSkipped, plain, tally.infeasible_skipped);
+        }
+        for (reason, count) in &tally.failed_evictions {
+            let labels =
+                vec![size.clone(), mode.clone(), (*reason).to_owned(), name.clone(), namespace.clone()];
+            self.count(vpa, Family::FailedEvictions, labels, *count);
+        }
+        for (reason, count) in &tally.failed_resizes {
+            let labels = vec![size.clone(), (*reason).to_owned(), name.clone(), namespace.clone()];
+            self.count(vpa, Family::FailedUpdates, labels, *count);
+        }
+    }
+
+    fn count(&self, vpa: &VpaReport, family: Family, labels: Vec<String>, count: usize) {
+        self.family(family).with_label_values(&labels).inc_by(count as u64);
+        let key = format!("{}/{}", vpa.namespace, vpa.name);
+        self.series.lock().entry(key).or_default().insert((family, labels));
+    }
+
+    fn family(&self, family: Family) -> &IntCounterVec {
+        match family {
+            Family::Evicted => &self.evicted,
+            Family::FailedEvictions => &self.failed_evictions,
+            Family::Updated => &self.updated,
+            Family::InfeasibleSkipped => &self.infeasible_skipped,
+            Family::FailedUpdates => &self.failed_updates,
+        }
+    }
+
+    fn forget(&self, exists: impl Fn(&str) -> bool) {
+        self.series.lock().retain(|vpa, series| {
+            let stays = exists(vpa);
+            if !stays {
+                for (family, labels) in series.iter() {
+                    // It is there, unless somebody removed it already.
+                    let _ = self.family(*family).remove_label_values(labels);
+                }
+            }
+            stays
+        });
+    }
+}
+
+fn size_log2(vpa: &VpaReport) -> String {
+    vpa.pods.len().checked_ilog2().unwrap_or(0).min(SIZE_LOG2_MAX).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use vpa_core::update::{PodReport, Tally, failure};
+
+    use super::*;
+
+    fn report() -> PassReport {
+        let pods =
+            (0..5).map(|n| PodReport { pod: format!("ns/p-{n}"), verdict: Verdict::Resized }).collect();
+        let tally = Tally {
+            evictable: Some(3),
+            in_place_updatable: Some(2),
+            evicted: 1,
+            resized: 1,
+            infeasible_skipped: 1,
+            failed_evictions: BTreeMap::from([(failure::EVICTION, 2)]),
+            failed_resizes: BTreeMap::from([(failure::RESIZE, 1)]),
+        };
+        let vpa = VpaReport {
+            namespace: "ns".into(),
+            name: "v".into(),
+            mode: "Recreate".into(),
+            handled: true,
+            pods,
+            tally,
+        };
+        PassReport { vpas: vec![vpa], complete: true, ..PassReport::default() }
+    }
+
+    #[test]
+    fn all_metrics_of_the_go_suite_are_there() {
+        let registry = Registry::new();
+        let metrics = UpdaterMetrics::new(&registry).unwrap();
+        metrics.observe(&report(), |_| true);
+        metrics.step(step::TOTAL, Duration::from_millis(5));
+        let page = vpa_runtime::metrics::render(&registry).unwrap();
+        assert_eq!(golden::metrics::missing("updater", &page), Ok(Vec::new()), "{page}");
+    }
+
+    #[test]
+    fn series_of_a_vpa_end_with_it() {
+        let registry = Registry::new();
+        let metrics = UpdaterMetrics::new(&registry).unwrap();
+        metrics.observe(&report(), |_| true);
+        let named = |registry: &Registry| {
+            vpa_runtime::metrics::render(registry).unwrap().matches("vpa_name=\"v\"").count()
+        };
+        assert_eq!(named(&registry), 5);
+        metrics.observe(&PassReport::default(), |_| false);
+        assert_eq!(named(&registry), 0);
+    }
+}

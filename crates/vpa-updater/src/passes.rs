@@ -1,0 +1,218 @@
+//! The loop of passes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
+use kube::Client;
+use vpa_api::VerticalPodAutoscaler;
+use vpa_api::limit_range::LimitRange;
+use vpa_api::pod::Pod;
+use vpa_core::policy::{LimitRangeSource, LimitRanges};
+use vpa_core::update::{
+    Config, Heartbeat, Next, Outcome, Pass, PassReport, Reason, Snapshot, Step, StepId, UpdaterMemory,
+};
+use vpa_runtime::targets::Targets;
+use vpa_runtime::{Leadership, Shell, Store, clock};
+
+use crate::events::EventWriter;
+use crate::heartbeat::HeartbeatReader;
+use crate::metrics::{UpdaterMetrics, step};
+use crate::narrate::Narrator;
+use crate::writes;
+
+/// How often the admission controller's lease is read again during a long pass: often enough to notice within its
+/// default timeout of a minute that it died, and three reads a minute cost nothing.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(20);
+
+/// All that a pass needs.
+pub(crate) struct Updater {
+    pub(crate) config: Config,
+    pub(crate) vpas: Store<VerticalPodAutoscaler>,
+    pub(crate) pods: Store<Pod>,
+    pub(crate) limit_ranges: Store<LimitRange>,
+    pub(crate) targets: Targets,
+    pub(crate) heartbeat: HeartbeatReader,
+    pub(crate) client: Client,
+    pub(crate) workers: usize,
+    pub(crate) metrics: UpdaterMetrics,
+    pub(crate) events: EventWriter,
+    pub(crate) narrator: Narrator,
+}
+
+impl Updater {
+    /// Makes a pass each interval until the program stops or leadership is lost.
+    pub(crate) async fn run(
+        &mut self,
+        shell: &Shell,
+        leadership: &Leadership,
+        mut memory: UpdaterMemory,
+        interval: Duration,
+    ) {
+        let mut ticks = tokio::time::interval(interval);
+        // A pass that took too long is not made up for.
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The first tick comes at once; like the Go suite, the first pass waits for one interval.
+        ticks.tick().await;
+        let stop = shell.stopping();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            if !leadership.holds() {
+                return;
+            }
+            memory = self.pass(shell, leadership, memory).await;
+            shell.health().active();
+        }
+    }
+
+    async fn pass(&mut self, shell: &Shell, leadership: &Leadership, memory: UpdaterMemory) -> UpdaterMemory {
+        let began = Instant::now();
+        let heartbeat = self.heartbeat.read().await;
+        if let Some(why) = heartbeat.problem(clock::wall()) {
+            tracing::warn!(why, "the admission controller cannot be relied on: no pod is touched");
+            self.metrics.cut_off("HeartbeatStale");
+        }
+        let pass = self.look(heartbeat, memory);
+        let (report, memory) = self.carry_out(pass, shell, leadership).await;
+        self.metrics.step(step::TOTAL, began.elapsed());
+        self.conclude(&report, began.elapsed());
+        memory
+    }
+
+    /// Takes a snapshot and decides.
+    fn look(&self, heartbeat: Heartbeat, memory: UpdaterMemory) -> Pass {
+        let timed = |name: &str, began: Instant| self.metrics.step(name, began.elapsed());
+        let began = Instant::now();
+        let vpas = self.vpas.snapshot();
+        timed(step::LIST_VPAS, began);
+        let began = Instant::now();
+        let pods = self.pods.snapshot();
+        timed(step::LIST_PODS, began);
+        let began = Instant::now();
+        let limits = Limits::new(&self.limit_ranges);
+        let snapshot = Snapshot { vpas, pods, controllers: &self.targets, limit_ranges: &limits, heartbeat };
+        // Thousands of pods take a while; other tasks of this thread need not wait.
+        let pass =
+            tokio::task::block_in_place(|| Pass::new(&snapshot, self.config.clone(), memory, clock::wall()));
+        timed(step::FILTER_PODS, began);
+        pass
+    }
+
+    /// Carries out the steps, several at once, until the pass is done.
+    async fn carry_out(
+        &self,
+        mut pass: Pass,
+        shell: &Shell,
+        leadership: &Leadership,
+    ) -> (PassReport, UpdaterMemory) {
+        let began = Instant::now();
+        let (stop, lost) = (shell.stopping(), leadership.token());
+        let mut under_way = FuturesUnordered::new();
+        let mut heartbeat =
+            tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_EVERY, HEARTBEAT_EVERY);
+        loop {
+            let mut until = None;
+            let mut done = false;
+            while under_way.len() < self.workers {
+                match pass.next(clock::wall()) {
+                    Next::Step(step) => under_way.push(self.perform(*step, shell, leadership)),
+                    Next::Wait { until: at } => {
+                        until = at;
+                        break;
+                    }
+                    Next::Done => {
+                        done = true;
+                        break;
+                    }
+                }
+            }
+            for event in pass.take_events() {
+                self.events.write(event);
+            }
+            if done && under_way.is_empty() {
+                break;
+            }
+            tokio::select! {
+                Some((id, outcome)) = under_way.next() => pass.on_outcome(id, outcome, clock::wall()),
+                () = sleep_until(until), if until.is_some() => {}
+                _ = heartbeat.tick() => pass.set_heartbeat(self.heartbeat.read().await),
+                () = stop.cancelled(), if !pass.is_stopped() => pass.stop(Reason::ShuttingDown),
+                () = lost.cancelled(), if !pass.is_stopped() => pass.stop(Reason::NotLeader),
+            }
+        }
+        self.metrics.step(step::EVICT_PODS, began.elapsed());
+        for event in pass.take_events() {
+            self.events.write(event);
+        }
+        pass.finish()
+    }
+
+    /// Carries out one step, unless this process may not write any more.
+    async fn perform(&self, step: Step, shell: &Shell, leadership: &Leadership) -> (StepId, Outcome) {
+        let outcome = if !leadership.holds() {
+            Outcome::NotLeader
+        } else if shell.stopping().is_cancelled() {
+            Outcome::ShuttingDown
+        } else {
+            writes::perform(&self.client, &step).await
+        };
+        (step.id, outcome)
+    }
+
+    /// Counts and logs what became of the pods.
+    fn conclude(&mut self, report: &PassReport, took: Duration) {
+        self.metrics.observe(report, |vpa| {
+            vpa.split_once('/').is_some_and(|(namespace, name)| self.vpas.get(namespace, name).is_some())
+        });
+        if report.cut_off {
+            self.metrics.cut_off("PassOver");
+            tracing::warn!("the pass was cut off; the next one goes on where it stopped");
+        }
+        self.narrator.tell(report);
+        let count = |pick: fn(&vpa_core::update::Tally) -> usize| -> usize {
+            report.vpas.iter().map(|vpa| pick(&vpa.tally)).sum()
+        };
+        tracing::debug!(
+            vpas = report.vpas.len(),
+            pods = report.pods().count(),
+            evicted = count(|tally| tally.evicted),
+            resized = count(|tally| tally.resized),
+            took_ms = took.as_millis() as u64,
+            "pass"
+        );
+    }
+}
+
+async fn sleep_until(time: Option<Timestamp>) {
+    let wait = time.map(|time| time.duration_since(clock::wall()));
+    tokio::time::sleep(wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default()).await;
+}
+
+/// Limits of all namespaces at one moment.
+struct Limits(HashMap<String, Arc<LimitRanges>>);
+
+impl Limits {
+    fn new(store: &Store<LimitRange>) -> Self {
+        let mut by_namespace: HashMap<String, Vec<Arc<LimitRange>>> = HashMap::new();
+        for object in store.snapshot() {
+            by_namespace
+                .entry(object.metadata.namespace.clone().unwrap_or_default())
+                .or_default()
+                .push(object);
+        }
+        let merged = |list: Vec<Arc<LimitRange>>| Arc::new(LimitRanges::merge(list.iter().map(Arc::as_ref)));
+        Self(by_namespace.into_iter().map(|(namespace, list)| (namespace, merged(list))).collect())
+    }
+}
+
+impl LimitRangeSource for Limits {
+    fn limit_ranges(&self, namespace: &str) -> Arc<LimitRanges> {
+        self.0.get(namespace).cloned().unwrap_or_default()
+    }
+}
