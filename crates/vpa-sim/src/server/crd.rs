@@ -83,10 +83,14 @@ fn version_of(version: &Value) -> Version {
 pub(crate) fn accept(definition: &mut Value, kind: &Kind) {
     let now = now_text();
     let condition = |name: &str, reason: &str, message: &str| json!({"type": name, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now});
-    let names = json!({
+    let mut names = json!({
         "plural": kind.plural, "singular": kind.singular, "kind": kind.kind, "listKind": kind.list_kind,
-        "shortNames": kind.short_names, "categories": kind.categories,
     });
+    for (key, list) in [("shortNames", &kind.short_names), ("categories", &kind.categories)] {
+        if !list.is_empty() {
+            names[key] = json!(list);
+        }
+    }
     definition["spec"]["names"] = names.clone();
     super::value::set_default(definition, &["spec", "conversion"], json!({"strategy": "None"}));
     if definition["status"]["conditions"].is_array() {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use vpa_api::Quantity;
 
 use super::kinds::Kind;
-use super::value::{at_mut, items, map_mut, set_default, text};
+use super::value::{at_mut, map_mut, set_default, text};
 
 /// Fills in defaults of a built in kind and brings its quantities into canonical form.
 pub(crate) fn fill(kind: &Kind, object: &mut Value) {
@@ -39,6 +39,27 @@ pub(crate) fn fill(kind: &Kind, object: &mut Value) {
         }
         ("admissionregistration.k8s.io", _) => webhooks(object),
         _ => {}
+    }
+}
+
+/// What the status of a new object of a built in kind says; numbers that are always there are 0.
+pub(crate) fn first_status(kind: &Kind) -> Option<Value> {
+    let zeros = |names: &[&str]| {
+        let zeros = names.iter().map(|name| ((*name).to_owned(), Value::from(0)));
+        Some(Value::Object(zeros.collect()))
+    };
+    match kind.plural.as_str() {
+        _ if kind.custom => None,
+        "replicasets" | "replicationcontrollers" => zeros(&["replicas"]),
+        "statefulsets" => zeros(&["replicas", "availableReplicas"]),
+        "daemonsets" => {
+            zeros(&["currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"])
+        }
+        "poddisruptionbudgets" => {
+            zeros(&["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"])
+        }
+        "deployments" | "jobs" | "cronjobs" => Some(json!({})),
+        _ => None,
     }
 }
 
@@ -107,19 +128,6 @@ fn default_container(container: &mut Value) {
     let limits = container["resources"]["limits"].clone();
     for (name, limit) in limits.as_object().into_iter().flatten() {
         set_default(container, &["resources", "requests", name], limit.clone());
-    }
-    // Every resource of cpu and memory that is set gets a resize policy.
-    let mut policies = items(&container["resizePolicy"]).to_vec();
-    for name in ["cpu", "memory"] {
-        let resources = &container["resources"];
-        let used = !resources["requests"][name].is_null() || !resources["limits"][name].is_null();
-        let known = policies.iter().any(|policy| policy["resourceName"] == name);
-        if used && !known {
-            policies.push(json!({"resourceName": name, "restartPolicy": "NotRequired"}));
-        }
-    }
-    if !policies.is_empty() {
-        container["resizePolicy"] = Value::Array(policies);
     }
 }
 

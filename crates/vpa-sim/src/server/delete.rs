@@ -144,10 +144,8 @@ fn check_preconditions(kind: &Kind, current: &Value, options: &DeleteOptions) ->
         ("ResourceVersion", &options.resource_version, meta(current, "resourceVersion")),
     ] {
         if !wanted.is_empty() && wanted != found {
-            let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
-            );
-            return Err(ApiError::conflict(&kind.group, &kind.plural, meta(current, "name"), &why));
+            let name = meta(current, "name");
+            return Err(ApiError::precondition(&kind.group, &kind.kind, name, what, wanted, found));
         }
     }
     Ok(())
@@ -241,20 +239,18 @@ fn empty_namespaces(state: &State) {
         !meta(namespace, "deletionTimestamp").is_empty()
     });
     for namespace in going.objects {
-        let contents = state.store.in_namespace(meta(&namespace, "name"));
-        if contents.is_empty() {
-            let _gone = state.store.remove("namespaces", &namespace);
-            continue;
-        }
-        for (table, key) in contents {
+        let name = meta(&namespace, "name");
+        for (table, key) in state.store.in_namespace(name) {
             // Nobody waits for the kubelet of a namespace that goes.
             let options = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
             let kind = state.kinds.read().all().find(|kind| kind.table() == table).cloned();
             if let Some(kind) = kind {
-                // What has finalizers stays until they are gone.
+                // What has finalizers stays until they are gone; their removal wakes the collector again.
                 let _waits = delete_object(state, &kind, &key, &options);
             }
         }
-        state.deleted.notify_one();
+        if state.store.in_namespace(name).is_empty() {
+            let _gone = state.store.remove("namespaces", &namespace);
+        }
     }
 }

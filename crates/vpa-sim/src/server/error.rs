@@ -25,6 +25,16 @@ impl Cause {
         }
     }
 
+    pub(crate) fn wrong_type(field: &str, found: &str, expected: &str) -> Self {
+        Self {
+            reason: "FieldValueTypeInvalid",
+            field: field.to_owned(),
+            message: format!(
+                "Invalid value: \"{found}\": {field} in body must be of type {expected}: \"{found}\""
+            ),
+        }
+    }
+
     pub(crate) fn required(field: impl Into<String>, detail: &str) -> Self {
         let message =
             if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
@@ -92,6 +102,11 @@ impl ApiError {
         Self::new(404, "NotFound", message).about(group, resource, name)
     }
 
+    /// A path outside everything that is served; answered as text, as by the API server.
+    pub(crate) fn page_not_found() -> Self {
+        Self::new(404, "", "404 page not found")
+    }
+
     pub(crate) fn unknown_path() -> Self {
         let mut error = Self::new(404, "NotFound", "the server could not find the requested resource");
         error.details = Some(json!({}));
@@ -151,9 +166,7 @@ impl ApiError {
         error
     }
 
-    pub(crate) fn unsupported_media(found: &str) -> Self {
-        let message =
-            format!("the body of the request was in an unknown format - found media type \"{found}\"");
+    pub(crate) fn unsupported_media(message: impl Into<String>) -> Self {
         Self::new(415, "UnsupportedMediaType", message)
     }
 
@@ -177,11 +190,34 @@ impl ApiError {
         error
     }
 
+    /// The failed precondition of a deletion or an eviction.
+    pub(crate) fn precondition(
+        group: &str,
+        kind: &str,
+        name: &str,
+        what: &str,
+        wanted: &str,
+        found: &str,
+    ) -> Self {
+        let end = if what == "UID" { "deleted and then recreated" } else { "modified" };
+        let why = format!(
+            "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {end}"
+        );
+        Self::conflict(group, kind, name, &why)
+    }
+
     /// Adds a cause without a field, as the disruption budget and the node capacity do.
-    pub(crate) fn with_cause(mut self, reason: &str, message: &str) -> Self {
+    pub(crate) fn with_cause(self, reason: &str, message: &str) -> Self {
+        self.with_field_cause(reason, message, "")
+    }
+
+    /// Adds a cause; empty parts are left out.
+    pub(crate) fn with_field_cause(mut self, reason: &str, message: &str, field: &str) -> Self {
         let mut cause = json!({"reason": reason});
-        if !message.is_empty() {
-            cause["message"] = json!(message);
+        for (key, value) in [("message", message), ("field", field)] {
+            if !value.is_empty() {
+                cause[key] = json!(value);
+            }
         }
         self.add_detail("causes", json!([cause]));
         self
@@ -195,8 +231,11 @@ impl ApiError {
     pub(crate) fn status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code,
+            "message": self.message, "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
         if let Some(details) = &self.details {
             status["details"] = details.clone();
         }
@@ -207,6 +246,9 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if self.code == 404 && self.reason.is_empty() {
+            return (code, format!("{}\n", self.message)).into_response();
+        }
         let mut response = (code, axum::Json(self.status())).into_response();
         let seconds = self.details.as_ref().and_then(|details| details["retryAfterSeconds"].as_u64());
         if let Some(seconds) = seconds {

@@ -127,13 +127,13 @@ fn mark_and_delete(state: &State, call: &Call, options: &DeleteOptions) -> ApiRe
     let mut options = options.clone();
     if !options.dry_run {
         let marked = update_raw(state, call, |pod| {
-            let differs = |wanted: &str, found: &str| !wanted.is_empty() && wanted != found;
-            if differs(&options.uid, meta(pod, "uid"))
-                || differs(&options.resource_version, meta(pod, "resourceVersion"))
-            {
-                let why = "the UID or ResourceVersion in the precondition does not match the record. \
-                           The object might have been modified or deleted and then recreated";
-                return Err(ApiError::conflict("", "Pod", meta(pod, "name"), why));
+            for (what, wanted, found) in [
+                ("UID", &options.uid, meta(pod, "uid")),
+                ("ResourceVersion", &options.resource_version, meta(pod, "resourceVersion")),
+            ] {
+                if !wanted.is_empty() && wanted != found {
+                    return Err(ApiError::precondition("", "Pod", meta(pod, "name"), what, wanted, found));
+                }
             }
             let mut pod = pod.clone();
             set_condition(

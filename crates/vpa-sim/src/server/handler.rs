@@ -77,7 +77,16 @@ async fn respond(state: &Arc<State>, request: Request) -> ApiResult<Response> {
         _ => {}
     }
     let kind = state.kinds.read().get(&resource.group, &resource.resource).cloned();
-    let kind = kind.ok_or_else(ApiError::unknown_path)?;
+    let kind = match kind {
+        Some(kind) => kind,
+        None if state.kinds.read().serves(&resource.group, &resource.version) => {
+            return Err(ApiError::unknown_path());
+        }
+        None => return Err(ApiError::page_not_found()),
+    };
+    if !kind.versions.contains_key(&resource.version) {
+        return Err(ApiError::page_not_found());
+    }
     authorize(&state.store, &user, &Access::of(&resource, verb))?;
     let call = Call {
         form: Form::of(text_header(&parts.headers, &header::ACCEPT).unwrap_or_default()),
@@ -94,6 +103,9 @@ async fn respond(state: &Arc<State>, request: Request) -> ApiResult<Response> {
 
 /// Answers a request for a resource that exists.
 async fn serve(state: &Arc<State>, call: Call) -> ApiResult<Response> {
+    if call.verb == Verb::Create && call.kind.namespaced && call.path.namespace.is_empty() {
+        return Err(ApiError::method_not_allowed());
+    }
     let scoped = call.kind.namespaced || call.path.namespace.is_empty();
     let has_place = !call.kind.namespaced
         || !call.path.namespace.is_empty()
@@ -112,8 +124,8 @@ async fn serve(state: &Arc<State>, call: Call) -> ApiResult<Response> {
         // The name stands in the body; a name in the path has no meaning here.
         Verb::Create if !call.path.name.is_empty() => return Err(ApiError::method_not_allowed()),
         Verb::Create => (StatusCode::CREATED, write::create(state, &call).await?),
-        Verb::Update => (StatusCode::OK, write::put(state, &call, Part::Main).await?),
-        Verb::Patch => (StatusCode::OK, write::patch(state, &call, Part::Main).await?),
+        Verb::Update => write::put(state, &call, Part::Main).await?,
+        Verb::Patch => write::patch(state, &call, Part::Main).await?,
         Verb::Delete => (StatusCode::OK, delete::delete(state, &call)?),
         Verb::DeleteCollection => (StatusCode::OK, delete::delete_collection(state, &call)?),
     };
@@ -151,8 +163,8 @@ async fn serve_subresource(state: &Arc<State>, call: &Call) -> ApiResult<Respons
             let part = Part::of(part).ok_or_else(ApiError::unknown_path)?;
             match verb {
                 Verb::Get => (StatusCode::OK, read::get(state, call)?),
-                Verb::Update => (StatusCode::OK, write::put(state, call, part).await?),
-                Verb::Patch => (StatusCode::OK, write::patch(state, call, part).await?),
+                Verb::Update => write::put(state, call, part).await?,
+                Verb::Patch => write::patch(state, call, part).await?,
                 _ => return Err(ApiError::method_not_allowed()),
             }
         }
@@ -232,7 +244,7 @@ fn outside_resources(
     if method != Method::GET {
         return Err(ApiError::method_not_allowed());
     }
-    let answer = discovery::answer(&state.kinds.read(), path).ok_or_else(ApiError::unknown_path)?;
+    let answer = discovery::answer(&state.kinds.read(), path).ok_or_else(ApiError::page_not_found)?;
     Ok(json_response(StatusCode::OK, &answer))
 }
 

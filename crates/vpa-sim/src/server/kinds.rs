@@ -217,6 +217,11 @@ impl Registry {
         self.0.get(&(group.to_owned(), resource.to_owned()))
     }
 
+    /// Whether anything is served under that group and version.
+    pub(crate) fn serves(&self, group: &str, version: &str) -> bool {
+        self.0.values().any(|kind| kind.group == group && kind.versions.contains_key(version))
+    }
+
     pub(crate) fn insert(&mut self, kind: Kind) {
         self.0.insert((kind.group.clone(), kind.plural.clone()), Arc::new(kind));
     }

@@ -24,7 +24,11 @@ impl Format {
             "application/merge-patch+json" => Ok(Self::Merge),
             "application/strategic-merge-patch+json" => Ok(Self::Strategic),
             "application/apply-patch+yaml" => Ok(Self::Apply),
-            other => Err(ApiError::unsupported_media(other)),
+            _ => {
+                let mut error = ApiError::unsupported_media("415: Unsupported Media Type");
+                error.details = Some(serde_json::json!({}));
+                Err(error)
+            }
         }
     }
 }
@@ -61,11 +65,11 @@ fn json_patch(object: &mut Value, patch: &Value) -> ApiResult<()> {
     let operations: json_patch::Patch = serde_json::from_value(patch.clone())
         .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
     json_patch::patch(object, &operations).map_err(|error| {
-        ApiError::new(
-            422,
-            "Invalid",
-            format!("the server rejected our request due to an error in our request: {error}"),
-        )
+        tracing::debug!(%error, "JSON patch refused");
+        let message = "the server rejected our request due to an error in our request";
+        let mut refused = ApiError::new(422, "Invalid", message);
+        refused.details = Some(serde_json::json!({}));
+        refused
     })
 }
 
@@ -165,6 +169,8 @@ fn merge_list(slot: &mut Value, changes: &[Value], keys: &[&str], field: &str) -
         *list = changes.iter().filter(|change| change["$patch"].is_null()).cloned().collect();
         return Ok(());
     }
+    let server = list.clone();
+    let mut patched = Vec::new();
     for change in changes {
         let Some(key) = keys.iter().copied().find(|key| !change[*key].is_null()) else {
             let message = format!(
@@ -173,17 +179,40 @@ fn merge_list(slot: &mut Value, changes: &[Value], keys: &[&str], field: &str) -
             );
             return Err(ApiError::new(422, "Invalid", message));
         };
-        let position = list.iter().position(|item| item[key] == change[key]);
-        match (position, change["$patch"].as_str()) {
-            (Some(position), Some("delete")) => {
-                list.remove(position);
+        let found =
+            list.iter().position(|item| item[key] == change[key]).map(|position| list.remove(position));
+        match (found, change["$patch"].as_str()) {
+            (_, Some("delete")) => {}
+            (Some(mut item), _) => {
+                strategic(&mut item, change)?;
+                patched.push((key, item));
             }
-            (None, Some("delete")) => {}
-            (Some(position), _) => strategic(&mut list[position], change)?,
-            (None, _) => list.push(change.clone()),
+            (None, _) => patched.push((key, change.clone())),
         }
     }
+    *list = in_server_order(std::mem::take(list), patched, &server);
     Ok(())
+}
+
+/// Merges what the patch named with what it did not: new elements stand before the untouched ones that remain, known
+/// elements keep their place. That is the order the API server arrives at.
+fn in_server_order(untouched: Vec<Value>, patched: Vec<(&str, Value)>, server: &[Value]) -> Vec<Value> {
+    let mut out = Vec::with_capacity(untouched.len() + patched.len());
+    let mut left = untouched.into_iter().peekable();
+    for (key, item) in patched {
+        let place = server.iter().position(|old| old[key] == item[key]);
+        while let Some(next) = left.peek() {
+            let next_place = server.iter().position(|old| old[key] == next[key]);
+            let first = matches!((next_place, place), (Some(next), Some(place)) if next < place);
+            if !first {
+                break;
+            }
+            out.extend(left.next());
+        }
+        out.push(item);
+    }
+    out.extend(left);
+    out
 }
 
 #[cfg(test)]
@@ -219,7 +248,7 @@ mod tests {
                 Format::Strategic,
                 json!({"spec": {"containers": [{"name": "y", "$patch": "delete"}, {"name": "z"}]}}),
                 "/spec/containers",
-                json!([{"name": "x", "resources": {"requests": {"cpu": "1"}}}, {"name": "z"}]),
+                json!([{"name": "z"}, {"name": "x", "resources": {"requests": {"cpu": "1"}}}]),
             ),
             (Format::Strategic, json!({"spec": {"args": ["three"]}}), "/spec/args", json!(["three"])),
         ];

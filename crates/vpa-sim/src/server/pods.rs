@@ -93,8 +93,12 @@ fn validate_resources(resources: &Value, path: &str, causes: &mut Vec<Cause>) {
     }
 }
 
-/// A running pod's specification is fixed, apart from images and deadlines.
-pub(crate) fn check_update(old: &Value, new: &Value) -> ApiResult<()> {
+/// A running pod's specification is fixed, apart from images and deadlines; what an update changes beyond them.
+pub(crate) fn update_causes(old: &Value, new: &Value) -> Vec<Cause> {
+    let count = |pod: &Value| items(&pod["spec"]["containers"]).len();
+    if count(old) != count(new) {
+        return vec![Cause::forbidden("spec.containers", "pod updates may not add or remove containers")];
+    }
     let fixed = |pod: &Value| {
         let mut spec = pod["spec"].clone();
         let map = map_mut(&mut spec);
@@ -111,13 +115,13 @@ pub(crate) fn check_update(old: &Value, new: &Value) -> ApiResult<()> {
         spec
     };
     if fixed(old) == fixed(new) {
-        return Ok(());
+        return Vec::new();
     }
     let detail = "pod updates may not change fields other than `spec.containers[*].image`,\
                   `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to \
                   existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
                   previously negative)";
-    Err(ApiError::invalid("", "Pod", meta(new, "name"), &[Cause::forbidden("spec", detail)]))
+    vec![Cause::forbidden("spec", detail)]
 }
 
 /// Assigns a pod to a node.

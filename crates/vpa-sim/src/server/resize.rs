@@ -1,6 +1,6 @@
 //! The resize subresource of pods, with the rules of Kubernetes 1.36.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use vpa_api::Quantity;
 
 use super::error::{ApiError, ApiResult, Cause};
@@ -50,7 +50,7 @@ fn causes(old: &Value, new: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     if qos_class(old) != qos_class(new) {
         let detail = "Pod QOS Class may not change as a result of resizing";
-        causes.push(Cause::invalid("spec", &json!(qos_class(new)), detail));
+        causes.push(Cause::invalid("spec", &new["status"]["qosClass"], detail));
     }
     if !node_supports_resize(old) {
         causes.push(Cause::forbidden("spec", "Pod running on node without support for resize"));
@@ -165,6 +165,8 @@ fn requested(pod: &Value, resource: &str) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn pod(resources: Value) -> Value {

@@ -161,9 +161,7 @@ impl Schema {
             return;
         }
         if !self.type_fits(value) {
-            let detail =
-                format!("{path} in body must be of type {}: \"{}\"", self.type_name(), type_of(value));
-            causes.push(Cause::invalid(path, &Value::from(type_of(value)), &detail));
+            causes.push(Cause::wrong_type(path, type_of(value), self.type_name()));
             return;
         }
         if !self.allowed.is_empty() && !self.allowed.contains(value) {

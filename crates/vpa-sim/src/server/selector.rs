@@ -103,7 +103,15 @@ fn parse_fields(group: &str, resource: &str, text: &str) -> ApiResult<Vec<(Strin
             return Err(ApiError::bad_request(format!("invalid field selector {part:?}: no = or != in it")));
         };
         if !field_offered(group, resource, path) {
-            return Err(ApiError::bad_request(format!("field label not supported: {path}")));
+            let own = ["pods", "nodes", "events", "namespaces", "secrets", "jobs", "replicasets"];
+            let message = if own.contains(&resource) {
+                format!("field label not supported: {path}")
+            } else {
+                format!(
+                    "\"{path}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                )
+            };
+            return Err(ApiError::bad_request(message));
         }
         found.push((path.to_owned(), value.to_owned(), differs));
     }
@@ -143,6 +151,9 @@ fn parse_requirement(part: &str) -> ApiResult<Requirement> {
         return match (words.next(), words.next(), words.next()) {
             (Some(key), Some("in"), None) => Ok(Requirement::In(owned(key), values)),
             (Some(key), Some("notin"), None) => Ok(Requirement::NotIn(owned(key), values)),
+            (Some(_), Some(word), _) => Err(ApiError::bad_request(format!(
+                "unable to parse requirement: found '{word}', expected: in, notin, =, ==, !=, gt, lt"
+            ))),
             _ => Err(ApiError::bad_request(format!("unable to parse requirement: {part:?}"))),
         };
     }

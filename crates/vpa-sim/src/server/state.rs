@@ -99,7 +99,10 @@ impl Call {
                 .map_err(|error| ApiError::bad_request(format!("error decoding the body: {error}"))),
             "application/yaml" => serde_saphyr::from_slice(&self.body)
                 .map_err(|error| ApiError::bad_request(format!("error decoding the body: {error}"))),
-            other => Err(ApiError::unsupported_media(other)),
+            other => Err(ApiError::unsupported_media(format!(
+                "the body of the request was in an unknown format - accepted media types include: application/json, \
+                 application/yaml (found {other})"
+            ))),
         }
     }
 }

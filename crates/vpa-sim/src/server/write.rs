@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::convert::{to_storage, to_version};
@@ -11,6 +12,7 @@ use super::names;
 use super::patch::{self, Format};
 use super::pods;
 use super::read::present;
+use super::request::Verb;
 use super::resize;
 use super::state::{Call, State};
 use super::store::{Key, Refused};
@@ -110,13 +112,17 @@ fn check_body(call: &Call, mut body: Value) -> ApiResult<Value> {
     } else if let Some(metadata) = body["metadata"].as_object_mut() {
         metadata.remove("namespace");
     }
-    drop_nulls(&mut body);
+    // Null can be a value of its own in a custom resource; its schema decides.
+    if !call.kind.custom {
+        drop_nulls(&mut body);
+    }
     Ok(to_storage(&call.kind, body))
 }
 
 fn start_metadata(state: &State, call: &Call, object: &mut Value) -> ApiResult<()> {
     if !meta(object, "resourceVersion").is_empty() {
-        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+        // Odd, but so it is: without a reason, and as the server's own fault.
+        return Err(ApiError::new(500, "", "resourceVersion should not be set on objects to be created"));
     }
     if call.kind.namespaced {
         let namespace = &call.path.namespace;
@@ -126,8 +132,9 @@ fn start_metadata(state: &State, call: &Call, object: &mut Value) -> ApiResult<(
             let why = format!(
                 "unable to create new content in namespace {namespace} because it is being terminated"
             );
+            let message = format!("namespace {namespace} is being terminated");
             return Err(ApiError::forbidden(&call.kind.group, &call.kind.plural, meta(object, "name"), &why)
-                .with_cause("NamespaceTerminating", &format!("namespace {namespace} is being terminated")));
+                .with_field_cause("NamespaceTerminating", &message, "metadata.namespace"));
         }
     }
     let metadata = map_mut(&mut object["metadata"]);
@@ -150,7 +157,8 @@ fn fill_name(call: &Call, object: &mut Value) -> ApiResult<bool> {
         let free = call.kind.group == "rbac.authorization.k8s.io";
         if !free && !names::is_dns_subdomain(name) {
             let detail = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
-                          and must start and end with an alphanumeric character";
+                          and must start and end with an alphanumeric character (e.g. 'example.com', regex used for \
+                          validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
             let cause = Cause::invalid("metadata.name", &json!(name), detail);
             return Err(ApiError::invalid(&call.kind.group, &call.kind.kind, name, &[cause]));
         }
@@ -173,6 +181,9 @@ async fn prepare_new(state: &State, call: &Call, mut object: Value) -> ApiResult
         pods::reset_status(&mut object);
     } else if call.version()?.status && !matches!(kind.plural.as_str(), "nodes" | "namespaces" | "services") {
         map_mut(&mut object).remove("status");
+        if let Some(status) = defaults::first_status(kind) {
+            object["status"] = status;
+        }
     }
     complete(call, &mut object)?;
     let review = Review { operation: Operation::Create, part: "", old: &Value::Null };
@@ -201,7 +212,13 @@ fn complete(call: &Call, object: &mut Value) -> ApiResult<()> {
     let dropped = schema.prune_root(object);
     if !dropped.is_empty() && call.query.get("fieldValidation") == "Strict" {
         let texts: Vec<String> = dropped.iter().map(|path| format!("unknown field \"{path}\"")).collect();
-        return Err(ApiError::bad_request(format!("strict decoding error: {}", texts.join(", "))));
+        let message = format!(
+            "{0} in version \"{1}\" cannot be handled as a {0}: strict decoding error: {2}",
+            call.kind.kind,
+            call.path.version,
+            texts.join(", ")
+        );
+        return Err(ApiError::bad_request(message));
     }
     schema.fill_defaults(object);
     Ok(())
@@ -223,7 +240,7 @@ fn validate(call: &Call, object: &Value) -> ApiResult<()> {
 }
 
 /// Replaces the object by the body.
-pub(crate) async fn put(state: &State, call: &Call, part: Part) -> ApiResult<Value> {
+pub(crate) async fn put(state: &State, call: &Call, part: Part) -> ApiResult<(StatusCode, Value)> {
     let body = check_body(call, call.json()?)?;
     let found = meta(&body, "name").to_owned();
     if found != call.path.name {
@@ -239,28 +256,31 @@ pub(crate) async fn put(state: &State, call: &Call, part: Part) -> ApiResult<Val
         let mut body = body;
         map_mut(&mut body["metadata"]).remove("resourceVersion");
         let version = to_version(&call.kind, &call.path.version, &body).into_owned();
-        return Ok(present(call, &*create_object(state, call, version).await?));
+        return Ok((StatusCode::CREATED, present(call, &*create_object(state, call, version).await?)));
     }
     if call.kind.custom && meta(&body, "resourceVersion").is_empty() {
         let cause = Cause::invalid("metadata.resourceVersion", &json!(0), "must be specified for an update");
-        return Err(ApiError::invalid(&call.kind.group, &call.kind.kind, &found, &[cause]));
+        return Err(ApiError::invalid(&call.kind.group, &call.kind.plural, &found, &[cause]));
     }
     let stored = update(state, call, part, |_| Ok(body.clone())).await?;
-    Ok(present(call, &stored))
+    Ok((StatusCode::OK, present(call, &stored)))
 }
 
 /// Applies the patch in the body.
-pub(crate) async fn patch(state: &State, call: &Call, part: Part) -> ApiResult<Value> {
+pub(crate) async fn patch(state: &State, call: &Call, part: Part) -> ApiResult<(StatusCode, Value)> {
     let format = Format::of(&call.content_type)?;
     if format == Format::Strategic && call.kind.custom {
-        return Err(ApiError::unsupported_media("application/strategic-merge-patch+json"));
+        return Err(ApiError::unsupported_media(
+            "the body of the request was in an unknown format - accepted media types include: \
+             application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+        ));
     }
     let body = patch::decode(format, &call.body)?;
     let missing = state.store.get(&call.kind.table(), &call.key()).is_none();
     if format == Format::Apply && missing && part == Part::Main {
         let mut body = body;
         body["metadata"]["name"] = json!(call.path.name);
-        return Ok(present(call, &*create_object(state, call, body).await?));
+        return Ok((StatusCode::CREATED, present(call, &*create_object(state, call, body).await?)));
     }
     let stored = update(state, call, part, |current| {
         let current = to_version(&call.kind, &call.path.version, current);
@@ -268,7 +288,7 @@ pub(crate) async fn patch(state: &State, call: &Call, part: Part) -> ApiResult<V
         check_body(call, patched)
     })
     .await?;
-    Ok(present(call, &stored))
+    Ok((StatusCode::OK, present(call, &stored)))
 }
 
 /// Changes an object by `change`, which gets and gives the form that is kept. Tried again when someone else was
@@ -317,7 +337,20 @@ fn check_preconditions(call: &Call, current: &Value, wanted: &Value) -> ApiResul
     }
     let (uid, found) = (meta(wanted, "uid"), meta(current, "uid"));
     if !uid.is_empty() && uid != found {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}");
+        if call.verb == Verb::Patch {
+            let cause = Cause::invalid("metadata.uid", &json!(uid), "field is immutable");
+            return Err(ApiError::invalid(&call.kind.group, &call.kind.kind, &call.path.name, &[cause]));
+        }
+        let key = if call.kind.custom || !call.kind.group.is_empty() {
+            format!("/registry/{}/{}", call.kind.group, call.kind.plural)
+        } else {
+            format!("/registry/{}", call.kind.plural)
+        };
+        let place = [key.as_str(), &call.path.namespace, &call.path.name].join("/").replace("//", "/");
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {place}, ResourceVersion: 0, AdditionalErrorMsg: \
+             Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"
+        );
         return Err(ApiError::conflict(&call.kind.group, &call.kind.plural, &call.path.name, &why));
     }
     Ok(())
@@ -338,7 +371,13 @@ async fn prepare_update(
     complete(call, &mut object)?;
     let is_pod = call.kind.kind == "Pod" && call.kind.group.is_empty();
     match part {
-        Part::Main if is_pod => pods::check_update(current, &object)?,
+        Part::Main if is_pod => {
+            let mut causes = pods::validate(&object);
+            causes.extend(pods::update_causes(current, &object));
+            if !causes.is_empty() {
+                return Err(ApiError::invalid("", "Pod", meta(&object, "name"), &causes));
+            }
+        }
         Part::Resize => resize::check(state, current, &object)?,
         _ => {}
     }
