@@ -128,35 +128,52 @@ pub struct MissingPermission {
 
 impl fmt::Display for MissingPermission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let group = if self.group.is_empty() { "" } else { "." };
-        write!(f, "{} {}{group}{} ", self.verb, self.resource, self.group)?;
-        match &self.namespace {
-            Some(namespace) => write!(f, "in namespace {namespace}")?,
-            None => write!(f, "in all namespaces")?,
-        }
-        write!(f, " (to {})", self.purpose)
+        f.write_str(&self.text(&[&self.verb]))
     }
 }
 
 impl MissingPermission {
     /// The rule to add to a role (or, without a namespace, to a cluster role), as one line of YAML.
     pub fn rule(&self) -> String {
-        format!(
-            "{{apiGroups: [{:?}], resources: [{:?}], verbs: [{:?}]}}",
-            self.group, self.resource, self.verb
-        )
+        self.rule_with(&[&self.verb])
+    }
+
+    fn text(&self, verbs: &[&str]) -> String {
+        let Self { verb: _, group, resource, namespace, purpose } = self;
+        let dot = if group.is_empty() { "" } else { "." };
+        let place = match namespace {
+            Some(namespace) => format!("in namespace {namespace}"),
+            None => "in all namespaces".to_owned(),
+        };
+        format!("{} {resource}{dot}{group} {place} (to {purpose})", verbs.join(", "))
+    }
+
+    fn rule_with(&self, verbs: &[&str]) -> String {
+        format!("{{apiGroups: [{:?}], resources: [{:?}], verbs: {verbs:?}}}", self.group, self.resource)
     }
 }
 
+/// One line for all of them, the verbs of a resource together.
 fn missing_text(missing: &[MissingPermission]) -> String {
-    let parts: Vec<String> = missing
+    let mut grouped: Vec<(&MissingPermission, Vec<&str>)> = Vec::new();
+    for one in missing {
+        let same = |known: &&MissingPermission| {
+            (&known.group, &known.resource, &known.namespace) == (&one.group, &one.resource, &one.namespace)
+        };
+        match grouped.iter_mut().find(|(known, _)| same(known)) {
+            Some((_, verbs)) => verbs.push(&one.verb),
+            None => grouped.push((one, vec![&one.verb])),
+        }
+    }
+    let texts: Vec<String> = grouped.iter().map(|(one, verbs)| one.text(verbs)).collect();
+    let rules: Vec<String> = grouped
         .iter()
-        .map(|m| {
-            let kind = if m.namespace.is_some() { "role" } else { "cluster role" };
-            format!("{m}; add to its {kind}: {}", m.rule())
+        .map(|(one, verbs)| match &one.namespace {
+            Some(namespace) => format!("role in {namespace}: {}", one.rule_with(verbs)),
+            None => format!("cluster role: {}", one.rule_with(verbs)),
         })
         .collect();
-    format!("the service account may not {}", parts.join(" | may not "))
+    format!("the service account may not {}; add to its {}", texts.join("; nor "), rules.join(", "))
 }
 
 #[cfg(test)]
@@ -178,6 +195,28 @@ mod tests {
              {apiGroups: [\"\"], resources: [\"pods/eviction\"], verbs: [\"create\"]}"
         );
         assert_eq!(error.exit_code(), 5);
+    }
+
+    #[test]
+    fn the_verbs_of_a_resource_stand_together() {
+        let missing = |verb: &str, resource: &str, namespace: Option<&str>| MissingPermission {
+            verb: verb.into(),
+            group: "g".into(),
+            resource: resource.into(),
+            namespace: namespace.map(Into::into),
+            purpose: "look".into(),
+        };
+        let error = Error::PermissionMissing(vec![
+            missing("list", "as", None),
+            missing("get", "bs", Some("ns")),
+            missing("watch", "as", None),
+        ]);
+        assert_eq!(
+            error.to_string(),
+            "the service account may not list, watch as.g in all namespaces (to look); nor get bs.g in namespace ns \
+             (to look); add to its cluster role: {apiGroups: [\"g\"], resources: [\"as\"], verbs: [\"list\", \"watch\"]}, \
+             role in ns: {apiGroups: [\"g\"], resources: [\"bs\"], verbs: [\"get\"]}"
+        );
     }
 
     #[test]

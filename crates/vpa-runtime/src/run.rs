@@ -110,7 +110,9 @@ async fn supervise(
         tokio::select! {
             result = &mut body => {
                 shell.stop.cancel();
-                tracing::info!("stopped");
+                if result.is_ok() {
+                    tracing::info!("stopped");
+                }
                 return result;
             }
             Some(death) = deaths.recv() => return Err(death),

@@ -94,6 +94,12 @@ async fn config(flags: &KubeFlags) -> Result<Config, Error> {
 
 /// An error with its causes, without those that the text before already repeats.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    // Names of the client library's own layers say nothing to a reader.
+    let error = match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => return format!("{} {}: {}", status.code, status.reason, status.message),
+        Some(kube::Error::Service(inner)) => &**inner as &(dyn std::error::Error + 'static),
+        _ => error,
+    };
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
