@@ -12,6 +12,10 @@ const FILE: &str = "docs/flags.md";
 /// Help text of a flag that is taken but does nothing.
 const NO_EFFECT: &str = "No effect";
 
+/// Flags whose comparison cannot be read off their defaults.
+const REMARKS: [(&str, &str); 2] =
+    [("feature-gates", "all are off there by default"), ("profiling", "serves Go's /debug/pprof there")];
+
 /// A flag of the Go suite.
 struct GoFlag<'a> {
     kind: &'a str,
@@ -23,7 +27,7 @@ type GoFlags<'a> = BTreeMap<&'a str, GoFlag<'a>>;
 
 /// The programs by the name that the Go suite's component has.
 fn programs() -> Vec<(&'static str, Command)> {
-    vec![("admission-controller", vpa_admission_controller::command())]
+    vec![("updater", vpa_updater::command()), ("admission-controller", vpa_admission_controller::command())]
 }
 
 /// Writes the reference, or compares it with what is on disk.
@@ -83,7 +87,8 @@ fn section(component: &str, command: &Command) -> String {
         }
         let default = default(argument);
         let shown = if default.is_empty() { String::new() } else { format!("`{}`", cell(&default)) };
-        let against = against(&default, go.get(name));
+        let remark = REMARKS.iter().find(|(flag, _)| *flag == name).map(|(_, remark)| (*remark).to_owned());
+        let against = remark.unwrap_or_else(|| against(&default, go.get(name)));
         text.push_str(&format!("| `--{name}` | {shown} | {} | {} |\n", cell(&help), cell(&against)));
     }
     if !idle.is_empty() {
