@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint e2e chart crds
+.PHONY: help build demo test lint e2e chart crds flags
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,9 +19,12 @@ demo: ## Show the suite at work in an embedded cluster (CLUSTER=real: on a real 
 test: ## Run everything that a change must pass (E2E=sim: without Go)
 	@scripts/test.sh
 
-lint: ## Check format and lints
+lint: ## Check format, lints, the rules of the tree and the generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) xtask tidy
+	$(CARGO) xtask crds --check
+	$(CARGO) xtask flags --check
 
 e2e: ## Run the scenarios (E2E=sim, real or both; ARGS: parts of names)
 	E2E=$(or $(E2E),both) $(CARGO) test --locked -p e2e --test scenarios -- $(ARGS)
@@ -31,3 +34,6 @@ chart: ## Render the chart, check it on a real API server, and bring e2e/rbac.js
 
 crds: ## Write the CRDs of the chart from the API types
 	$(CARGO) xtask crds
+
+flags: ## Write docs/flags.md from the flags of the programs
+	$(CARGO) xtask flags
