@@ -403,6 +403,7 @@ impl Launch<'_> {
         let file = |name: &str| self.cluster.dir().join(name).display().to_string();
         let flags = [
             format!("--port={port}"),
+            "--bind-address=127.0.0.1".to_owned(),
             format!("--tls-cert-file={}", file("webhook.crt")),
             format!("--tls-private-key={}", file("webhook.key")),
             format!("--client-ca-file={}", file("webhook-ca.crt")),

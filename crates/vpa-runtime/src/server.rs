@@ -85,10 +85,10 @@ impl Health {
         }
     }
 
-    /// Whether all checks hold, and one line for each.
+    /// Whether all checks hold, and one line for each. A program that has entered no check yet is still starting.
     pub fn ready(&self) -> (bool, String) {
         let state = self.0.lock();
-        let mut ready = true;
+        let mut ready = !state.checks.is_empty();
         let mut text = String::new();
         for (name, check) in &state.checks {
             match check() {

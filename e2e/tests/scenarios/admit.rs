@@ -79,7 +79,8 @@ pub(crate) async fn an_invalid_vpa_is_refused_with_the_field_named(bed: Bed) -> 
     let swapped = policy(json!({
         "containerName": "app", "minAllowed": { "cpu": "2" }, "maxAllowed": { "cpu": "1" },
     }));
-    let off = policy(json!({ "containerName": "app", "mode": "Off", "controlledValues": "RequestsOnly" }));
+    let off =
+        policy(json!({ "containerName": "app", "mode": "Off", "controlledValues": "RequestsAndLimits" }));
     let cases: [(&str, Vpa, &str); 4] = [
         ("an unknown mode", app.vpa("Sometimes"), "spec.updatePolicy.updateMode"),
         ("less than one replica", app.vpa("Recreate").min_replicas(0), "spec.updatePolicy.minReplicas"),
