@@ -1,9 +1,10 @@
 //! What the admission controller does to new objects.
 
 use e2e::bed::Bed;
-use e2e::cluster::{Cluster, SOON, describe, request};
+use e2e::cluster::{Cluster, SOON};
 use e2e::control_plane::free_port;
 use e2e::error::{Doing, Error, Result};
+use e2e::pods::{describe, request};
 use e2e::programs::Program;
 use e2e::wait::{Seen, wait_for};
 use e2e::workload::{Vpa, Workload};
@@ -116,12 +117,12 @@ async fn deploy_with(cluster: &Cluster, app: &Workload, cpu: &str) -> Result<Vec
     cluster.deploy(app).await?;
     wait_for(format!("pods that request cpu={cpu}"), SOON, || async {
         let pods = cluster.pods(app.name()).await?;
-        let ready = pods.len() == app.replica_count() && pods.iter().all(e2e::cluster::is_ready);
+        let ready = pods.len() == app.replica_count() && pods.iter().all(e2e::pods::is_ready);
         if ready && pods.iter().all(|pod| request(pod, "cpu") == cpu) {
             return Ok(Seen::Done(pods));
         }
         for pod in pods.iter().filter(|pod| request(pod, "cpu") != cpu) {
-            let name = e2e::cluster::name(pod);
+            let name = e2e::pods::name(pod);
             // It may have gone already.
             let _ = cluster.api::<Pod>().delete(name, &Default::default()).await;
         }
