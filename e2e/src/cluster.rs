@@ -14,13 +14,13 @@ use vpa_sim::simulate::usage::UsageRule;
 
 use crate::access::Access;
 use crate::chart;
-use crate::control_plane::free_port;
 use crate::error::{Doing, Error, OnFile, Result};
 use crate::guard;
 use crate::kubeconfig::Endpoint;
 use crate::launch::Launch;
 use crate::pki::{self, Authority};
 use crate::pods::{describe, is_ready};
+use crate::ports::free_port;
 use crate::programs::{Program, Running};
 use crate::runner::Backend;
 use crate::wait::{Seen, wait_for};

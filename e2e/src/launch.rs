@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::cluster::{Cluster, Parts};
-use crate::control_plane::free_port;
 use crate::error::Result;
+use crate::ports::free_port;
 use crate::programs::{Program, Running};
 
 /// The start of a program, before it happens.

@@ -19,6 +19,7 @@ pub mod kubeconfig;
 pub mod launch;
 pub mod pki;
 pub mod pods;
+pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod runner;

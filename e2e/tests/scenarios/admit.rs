@@ -2,9 +2,9 @@
 
 use e2e::bed::Bed;
 use e2e::cluster::{Cluster, SOON};
-use e2e::control_plane::free_port;
 use e2e::error::{Doing, Error, Result};
 use e2e::pods::{describe, request};
+use e2e::ports::free_port;
 use e2e::programs::Program;
 use e2e::wait::{Seen, wait_for};
 use e2e::workload::{Vpa, Workload};
