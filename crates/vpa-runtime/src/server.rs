@@ -29,10 +29,11 @@ type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// How a program feels. Cheap to clone; all clones are the same.
 #[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<State_>>);
+pub struct Health(Arc<Mutex<Vitals>>);
 
+/// What health is judged by.
 #[derive(Default)]
-struct State_ {
+struct Vitals {
     /// Longest silence of the main loop, once it is watched, and its last sign of life.
     activity: Option<(Duration, Instant)>,
     checks: BTreeMap<String, Check>,
