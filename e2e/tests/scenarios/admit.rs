@@ -3,6 +3,7 @@
 use e2e::bed::Bed;
 use e2e::cluster::{Cluster, SOON};
 use e2e::error::{Doing, Error, Result};
+use e2e::launch::Launch;
 use e2e::pods::{describe, request};
 use e2e::ports::free_port;
 use e2e::programs::Program;
@@ -53,9 +54,7 @@ pub(crate) async fn the_webhook_registers_itself(bed: Bed) -> Result<()> {
     cluster.webhook_certificate()?;
     let port = free_port()?;
     let launch = cluster.program(Program::AdmissionController).webhook_files(port);
-    let launch = launch.arg("--register-webhook=true").arg("--register-by-url=true");
-    let launch = launch.arg("--webhook-address=https://127.0.0.1").arg(format!("--webhook-port={port}"));
-    let mut admission = launch.start().await?;
+    let mut admission = registered_by_url(launch, port).start().await?;
     admission.ready().await?;
     let webhooks: Api<MutatingWebhookConfiguration> = Api::all(cluster.client().clone());
     wait_for(format!("the webhook configuration {NAME}"), SOON, || async {
@@ -65,10 +64,26 @@ pub(crate) async fn the_webhook_registers_itself(bed: Bed) -> Result<()> {
     .await?;
     deploy_with(&cluster, &app, "250m").await?;
     admission.stop().await?;
+
+    // Without files it makes its own certificate and has the API server trust that too.
+    let bare = Workload::deployment("bare");
+    cluster.create_vpa(&bare.vpa("Initial")).await?;
+    cluster.recommend("bare", "350m", "300Mi").await?;
+    let port = free_port()?;
+    let launch = cluster.program(Program::AdmissionController).arg(format!("--port={port}"));
+    let mut admission = registered_by_url(launch, port).start().await?;
+    admission.ready().await?;
+    deploy_with(&cluster, &bare, "350m").await?;
+    admission.stop().await?;
     // Left behind on purpose by the program, as by the Go suite; not by the scenario.
     webhooks.delete(NAME, &Default::default()).await.doing(format!("delete {NAME}"))?;
     cluster.clean_up().await;
     Ok(())
+}
+
+fn registered_by_url(launch: Launch<'_>, port: u16) -> Launch<'_> {
+    let launch = launch.arg("--register-webhook=true").arg("--register-by-url=true");
+    launch.arg("--webhook-address=https://127.0.0.1").arg(format!("--webhook-port={port}"))
 }
 
 /// What the schema can tell the API server refuses, the rest the webhook does; both name the field.
