@@ -223,10 +223,10 @@ const RECOMMENDER: &[&str] = &[
     "--memory-aggregation-interval=90s",
 ];
 
-/// Those of the updater: a pod within its bounds is left alone for 10 s instead of 12 h.
+/// Those of the updater: a pod within its bounds is left alone for 15 s instead of 12 h.
 const UPDATER: &[&str] = &[
     "--updater-interval=2s",
-    "--in-recommendation-bounds-eviction-lifetime-threshold=10s",
+    "--in-recommendation-bounds-eviction-lifetime-threshold=15s",
     "--log-format=json",
 ];
 
