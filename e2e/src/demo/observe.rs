@@ -41,6 +41,27 @@ pub struct PodStory {
     kills: BTreeSet<(String, i32)>,
 }
 
+impl PodStory {
+    /// A pod that was first seen at `since` with these requests.
+    pub fn new(name: String, workload: &'static Workload, created_with: Amounts, since: Duration) -> Self {
+        Self {
+            name,
+            workload,
+            created_with,
+            has: created_with,
+            since,
+            resizes: 0,
+            restarts: 0,
+            oom_kills: 0,
+            last_oom: None,
+            gone: None,
+            ended: false,
+            resize_waits: None,
+            kills: BTreeSet::new(),
+        }
+    }
+}
+
 /// Something worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -141,21 +162,7 @@ impl Observer {
                     format!("{name} created with {} instead of {}", text(asked), text(template(workload)));
                 events.push((EventKind::Admitted, text));
             }
-            PodStory {
-                name,
-                workload,
-                created_with: asked,
-                has: asked,
-                since: at,
-                resizes: 0,
-                restarts: 0,
-                oom_kills: 0,
-                last_oom: None,
-                gone: None,
-                ended: false,
-                resize_waits: None,
-                kills: BTreeSet::new(),
-            }
+            PodStory::new(name, workload, asked, at)
         });
         if !containers.is_empty() && has != story.has {
             story.resizes += 1;

@@ -245,3 +245,114 @@ fn why(workload: &Workload, pod: &PodStory, reasons: &Reasons) -> Option<String>
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::demo::workloads::find;
+
+    const NOW: Duration = Duration::from_secs(90);
+
+    /// A demonstration in which everything went well.
+    fn ideal() -> (Observer, Reasons) {
+        let mut observer = Observer::default();
+        let mut reasons = Reasons::new(Path::new("none"));
+        for workload in &ALL {
+            observer.recommended.insert(workload.name.to_owned(), Amounts { cpu_millis: 1, memory_bytes: 1 });
+            for number in 0..workload.replicas {
+                add(&mut observer, workload.name, number, |_| {});
+            }
+        }
+        for name in ["shop-frontend", "node-agent", "session-cache", "image-resizer"] {
+            each(&mut observer, name, |pod| {
+                pod.has = Amounts { cpu_millis: 100, memory_bytes: 300 << 20 };
+                pod.resizes = 1;
+            });
+        }
+        for name in ["reports", "importer"] {
+            each(&mut observer, name, |pod| {
+                pod.gone = Some(Duration::from_secs(20));
+                pod.oom_kills = 1;
+                pod.last_oom = Some(Duration::from_secs(10));
+            });
+            for number in 10..12 {
+                add(&mut observer, name, number, |pod| {
+                    pod.created_with = Amounts { cpu_millis: 100, memory_bytes: 350 << 20 };
+                    pod.has = pod.created_with;
+                });
+            }
+        }
+        add(&mut observer, "billing-api", 10, |pod| {
+            pod.created_with.cpu_millis = 300;
+            pod.has = pod.created_with;
+        });
+        each(&mut observer, "ml-trainer", |pod| pod.resize_waits = Some("Deferred".to_owned()));
+        for pod in ["ledger-0", "ledger-1", "ledger-2", "scheduler-0"] {
+            let line = format!(r#"{{"pod":"{pod}","verdict":"leave","reason":"R","detail":"because"}}"#);
+            reasons.take(&line);
+        }
+        (observer, reasons)
+    }
+
+    fn add(observer: &mut Observer, name: &str, number: u32, change: impl FnOnce(&mut PodStory)) {
+        let workload = find(name).unwrap();
+        let name = format!("{name}-{number}");
+        let mut pod = PodStory::new(name.clone(), workload, template(workload), Duration::ZERO);
+        change(&mut pod);
+        observer.pods.insert(name, pod);
+    }
+
+    fn each(observer: &mut Observer, name: &str, change: impl Fn(&mut PodStory)) {
+        observer.pods.values_mut().filter(|pod| pod.workload.name == name).for_each(change);
+    }
+
+    fn broken(observer: &Observer, reasons: &Reasons) -> Vec<String> {
+        let all = check(observer, reasons, NOW);
+        all.into_iter().filter(|promise| !promise.kept).map(|promise| promise.text).collect()
+    }
+
+    #[test]
+    fn an_ideal_run_keeps_every_promise() {
+        let (observer, reasons) = ideal();
+        assert_eq!(broken(&observer, &reasons), [""; 0]);
+        let left = left_alone(&observer, &reasons);
+        let text: Vec<String> = left
+            .iter()
+            .map(|left| format!("{} {} {}", left.pods, left.workload, left.why.as_deref().unwrap()))
+            .collect();
+        assert_eq!(text.len(), 5, "{text:#?}");
+        assert!(text.contains(&"3 ledger because".to_owned()), "{text:#?}");
+    }
+
+    #[test]
+    fn each_fault_breaks_its_promise() {
+        type Fault = fn(&mut Observer);
+        let faults: [(&str, Fault); 10] = [
+            ("Every workload has a recommendation", |seen| {
+                seen.recommended.retain(|name, _| name != "search")
+            }),
+            ("InPlaceOrRecreate resized", |seen| each(seen, "node-agent", |pod| pod.restarts = 1)),
+            ("InPlaceOrRecreate resized", |seen| {
+                seen.pods.retain(|_, pod| !matches!(pod.workload.name, "node-agent" | "shop-frontend"))
+            }),
+            ("Recreate evicted", |seen| each(seen, "reports", |pod| pod.gone = None)),
+            ("The importer got", |seen| each(seen, "importer", |pod| pod.last_oom = Some(NOW))),
+            ("The importer got", |seen| each(seen, "importer", |pod| pod.last_oom = None)),
+            ("The PodDisruptionBudget", |seen| each(seen, "ledger", |pod| pod.gone = Some(NOW))),
+            ("InPlace raised", |seen| each(seen, "ml-trainer", |pod| pod.resize_waits = None)),
+            ("Off only", |seen| each(seen, "search", |pod| pod.has.cpu_millis = 1)),
+            ("Initial left", |seen| seen.pods.retain(|name, _| name != "billing-api-10")),
+        ];
+        for (promise, fault) in faults {
+            let (mut observer, reasons) = ideal();
+            fault(&mut observer);
+            let broken = broken(&observer, &reasons);
+            assert!(broken.iter().any(|text| text.starts_with(promise)), "{promise}: {broken:#?}");
+        }
+        let (observer, _) = ideal();
+        let nothing_said = Reasons::new(Path::new("none"));
+        assert!(broken(&observer, &nothing_said)[0].starts_with("Every pod that was left alone"));
+    }
+}

@@ -53,7 +53,8 @@ impl Reasons {
         self.pods.get(pod)
     }
 
-    fn take(&mut self, line: &str) {
+    /// Takes in a line of the log.
+    pub(super) fn take(&mut self, line: &str) {
         let Ok(value) = serde_json::from_str::<Value>(line) else { return };
         // Fields stand beside the message or in an object of their own.
         let field = |name: &str| {
