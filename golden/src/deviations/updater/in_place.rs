@@ -50,7 +50,7 @@ fn is_recommended(pod: &Value, input: &Value) -> bool {
     list(pod, "/spec/containers").iter().any(|container| recommendation(container, input).is_some())
 }
 
-fn skips_budget(pod: &Value, input: &Value) -> bool {
+pub(super) fn skips_budget(pod: &Value, input: &Value) -> bool {
     let policies =
         list(pod, "/spec/containers").iter().flat_map(|container| list(container, "/resizePolicy"));
     let restarts = policies.into_iter().any(|policy| policy["restartPolicy"] == "RestartContainer");
@@ -58,7 +58,7 @@ fn skips_budget(pod: &Value, input: &Value) -> bool {
 }
 
 /// State of a pod's resize.
-fn phase(pod: &Value) -> &'static str {
+pub(super) fn phase(pod: &Value) -> &'static str {
     let conditions = list(pod, "/status/conditions");
     let first = conditions.iter().find(|condition| text(condition, "/type").starts_with("PodResize"));
     if first.is_none_or(|condition| condition["status"] != "True") {
@@ -117,7 +117,7 @@ fn limits(container: &Value) -> Vec<(&String, &Value)> {
 }
 
 /// QoS class of a pod after the operations.
-fn qos(pod: &Value, ops: &[Value]) -> &'static str {
+pub(super) fn qos(pod: &Value, ops: &[Value]) -> &'static str {
     let mut pod = pod.clone();
     for op in ops {
         let path = text(op, "/path");
@@ -148,7 +148,7 @@ fn qos(pod: &Value, ops: &[Value]) -> &'static str {
 }
 
 /// Whether the operations leave all amounts as they are.
-fn changes_nothing(pod: &Value, ops: &[Value]) -> bool {
+pub(super) fn changes_nothing(pod: &Value, ops: &[Value]) -> bool {
     ops.iter().filter(|op| op["value"].is_string()).all(|op| {
         let before = pod.pointer(text(op, "/path")).and_then(Value::as_str);
         before.is_some_and(|before| amount(before) == amount(op["value"].as_str().unwrap_or_default()))

@@ -72,6 +72,18 @@ pub(super) const RULES: &[Deviation] = &[
         applies: |file, _, input| file == "loop.json" && passes::runs_out_of_rate(input),
         rewrite: |_, _, case| passes::rewrite_rate(case),
     },
+    Deviation {
+        id: "in-place-within-budget",
+        reason: "mode InPlace ignores the disruption budget in the reference and patches again pods that are still resizing",
+        applies: |file, _, input| file == "loop.json" && passes::resizes_in_place(input),
+        rewrite: |_, _, case| passes::rewrite_in_place(case),
+    },
+    Deviation {
+        id: "unknown-owner-pass",
+        reason: "as unknown-owner, in a whole pass",
+        applies: |file, _, input| file == "loop.json" && passes::evicts_of_unknown_owner(input),
+        rewrite: |_, _, case| passes::rewrite_unknown_owner(case),
+    },
 ];
 
 /// Whether an owner reference without `controller` comes before the controller.
