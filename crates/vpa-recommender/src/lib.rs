@@ -1,1 +1,179 @@
-//! vpa-recommender
+//! The recommender: watches VPAs, their pods and what these use, and writes what they should request.
+//!
+//! # One cycle
+//! ```text
+//!  metrics.k8s.io ─┐
+//!  stores: VPAs,   ├─▶ observations ─▶ vpa_core::model::ClusterState ─▶ vpa_core::recommend::plan
+//!  pods, targets  ─┤                                                          │
+//!  OOM kills      ─┘                     outcomes ◀─ executor ◀─ statuses, checkpoints
+//! ```
+//! All of it happens in `cycle::Cycle::run`, in this order: VPAs, pods, usage, OOM kills, removed pods, plan, writes.
+//! Nothing is decided while writing. What could not be written is in the next plan again.
+//!
+//! # Bounds
+//! The model is bounded by the pods that there are plus a history of a few days (garbage collection every hour); OOM
+//! kills that wait for their pod by `inbox::MAX_WAITING`; a cycle's writes by `--checkpoints-timeout`.
+
+mod args;
+mod checkpoints;
+mod cycle;
+mod inbox;
+mod metrics;
+mod statuses;
+#[cfg(test)]
+mod testing;
+mod usage;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use vpa_api::VerticalPodAutoscaler;
+use vpa_api::pod::Pod;
+use vpa_core::model::oom::{ooms_of_event, ooms_of_pod};
+use vpa_runtime::flags::{CommonFlags, Scope};
+use vpa_runtime::preflight::{self, Permission};
+use vpa_runtime::targets::{self, Targets};
+use vpa_runtime::{Component, Error, Shell, Store, StoreEvent, StoreOptions, store};
+
+pub use args::Args;
+use cycle::{Cycle, Sources};
+use inbox::Inbox;
+use metrics::RecommenderMetrics;
+
+/// What this program is.
+pub const COMPONENT: Component = Component {
+    name: "vpa-recommender",
+    about: "Recommends requests for the pods of VerticalPodAutoscalers.",
+    default_address: ":8942",
+    lease_name: Some(vpa_api::names::lease::RECOMMENDER),
+};
+
+/// The command line, for the flag reference.
+pub fn command() -> clap::Command {
+    vpa_runtime::flags::command::<Args>(&COMPONENT)
+}
+
+/// The program: from flags to the end of its loop.
+///
+/// # Errors
+/// When it cannot start, or loses leadership.
+pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
+    let Args { common, leader, recommender } = args;
+    let CommonFlags { kube, scope, log: _, address, profiling, feature_gates } = common;
+    let scope = scope.scope()?;
+    let options = recommender.options(&scope, &feature_gates)?;
+    let metrics = Arc::new(RecommenderMetrics::new(shell.registry())?);
+    shell.serve(&address, profiling).await?;
+    let cluster = shell.connect(&kube).await?;
+    preflight::crds(&cluster, &[preflight::VPA_CRD, preflight::CHECKPOINT_CRD]).await?;
+    preflight::permissions(&cluster, &permissions(&scope)).await?;
+
+    let inbox = Inbox::default();
+    let sources = Sources {
+        vpas: shell.watch::<VerticalPodAutoscaler>(&cluster, StoreOptions::named("vpas").scope(&scope)),
+        pods: watch_pods(&shell, &cluster, &scope, &inbox, &metrics),
+        targets: Targets::start(&shell, &cluster, &scope),
+        inbox: inbox.clone(),
+    };
+    watch_evictions(&shell, &cluster, &scope, &inbox);
+
+    let Some(leadership) = shell.lead(&cluster, &leader).await? else { return Ok(()) };
+    let stop = shell.stopping();
+    if !store::wait_all(&[&sources.vpas, &sources.pods, &sources.targets], &stop).await {
+        leadership.release().await;
+        return Ok(());
+    }
+    let interval = options.interval;
+    let mut cycle = Cycle::new(cluster, sources, options, metrics, shell.metrics());
+    cycle.restore(&stop).await?;
+    shell.health().phase("recommending");
+    shell.health().monitor(interval * 5);
+    let mut due = Instant::now();
+    loop {
+        if !leadership.holds() {
+            break;
+        }
+        cycle.run(&stop, &leadership.token()).await;
+        shell.health().active();
+        // A cycle that takes longer than the interval is followed by the next one at once, not by a burst of them.
+        due = (due + interval).max(Instant::now());
+        if !shell.sleep(due - Instant::now()).await {
+            break;
+        }
+    }
+    if leadership.holds() {
+        cycle.finish(&leadership.token()).await;
+    }
+    leadership.release().await;
+    Ok(())
+}
+
+/// Pods that run or ran; those that wait for a node have no usage. Their OOM kills go to the inbox.
+fn watch_pods(
+    shell: &Shell,
+    cluster: &vpa_runtime::Cluster,
+    scope: &Scope,
+    inbox: &Inbox,
+    metrics: &Arc<RecommenderMetrics>,
+) -> Store<Pod> {
+    let (inbox, metrics) = (inbox.clone(), metrics.clone());
+    let options = StoreOptions::named("pods")
+        .scope(scope)
+        .fields("status.phase!=Pending")
+        .modify(slim)
+        .on_event(move |event| {
+            if let StoreEvent::Applied { before, now } = event {
+                let ooms = ooms_of_pod(before.map(Arc::as_ref), now);
+                for oom in &ooms {
+                    metrics.observe_oom_source(now, &oom.container.container);
+                }
+                inbox.put(ooms);
+            }
+        });
+    shell.watch(cluster, options)
+}
+
+/// Drops what the recommender does not read.
+fn slim(pod: &mut Pod) {
+    pod.metadata.annotations = None;
+    pod.metadata.owner_references = None;
+    pod.metadata.finalizers = None;
+}
+
+/// Evictions for want of memory, which the kubelet tells of in events.
+fn watch_evictions(shell: &Shell, cluster: &vpa_runtime::Cluster, scope: &Scope, inbox: &Inbox) {
+    let inbox = inbox.clone();
+    let options = StoreOptions::named("evictions").scope(scope).fields("reason=Evicted").on_event(move |event| {
+        if let StoreEvent::Applied { before: None, now } = event {
+            inbox.put(ooms_of_event(now));
+        }
+    });
+    shell.watch::<k8s_openapi::api::core::v1::Event>(cluster, options);
+}
+
+fn permissions(scope: &Scope) -> Vec<Permission> {
+    let group = vpa_api::names::GROUP;
+    let checkpoints = "verticalpodautoscalercheckpoints";
+    let mut all = targets::permissions(scope);
+    let own = [
+        Permission::new("list", "", "pods", "find the pods of VPAs"),
+        Permission::new("watch", "", "pods", "find the pods of VPAs"),
+        Permission::new("get", group, "verticalpodautoscalers", "read VPAs again after a conflict"),
+        Permission::new("list", group, "verticalpodautoscalers", "read VPAs"),
+        Permission::new("watch", group, "verticalpodautoscalers", "read VPAs"),
+        Permission::new("patch", group, "verticalpodautoscalers/status", "write recommendations"),
+        Permission::new("list", group, checkpoints, "restore history after a restart"),
+        Permission::new("create", group, checkpoints, "keep history across restarts"),
+        Permission::new("patch", group, checkpoints, "keep history across restarts"),
+        Permission::new("delete", group, checkpoints, "remove history of VPAs that are gone"),
+        Permission::new("list", "metrics.k8s.io", "pods", "read usage"),
+        Permission::new("list", "", "events", "see evictions for want of memory").optional(),
+        Permission::new("watch", "", "events", "see evictions for want of memory").optional(),
+    ];
+    all.extend(own.map(|permission| permission.in_namespace(scope.namespace.as_deref())));
+    all
+}
+
+/// Longest time for writing checkpoints at the end: leaves time to release the lease before the process has to be gone.
+const FINISH_MAX: Duration = Duration::from_secs(15);

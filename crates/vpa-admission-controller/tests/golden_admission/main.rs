@@ -1,7 +1,5 @@
 //! Admission against the golden cases: reviews go through the real router, single rules through the core.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
-
 mod cluster;
 mod functions;
 mod reviews;

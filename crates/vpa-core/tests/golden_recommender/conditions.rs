@@ -14,6 +14,8 @@ use vpa_core::model::{ClusterState, ContainerId, Observation, PodId, Target, Vpa
 use vpa_core::recommend::{conditions_after_load, plan};
 use vpa_core::target::Selector;
 
+mod kept;
+
 use crate::flags::{self, Flags};
 use crate::scenario::pod_object;
 
@@ -22,6 +24,9 @@ pub(crate) struct Case {
     flags: Flags,
     vpa: VerticalPodAutoscaler,
     steps: Vec<Step>,
+    /// What is different on purpose; see the rules.
+    #[serde(default)]
+    deviations: Vec<String>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -64,56 +69,99 @@ struct PodCase {
 const START_SECOND: i64 = 1_800_000_000;
 
 pub(crate) fn run(case: &Case) -> Result<(), String> {
-    let parsed = flags::parse(&case.flags)?;
-    let mut state = ClusterState::new(parsed.settings);
-    let mut vpa = case.vpa.clone();
-    let id = VpaId::of_vpa(&vpa);
-    let mut now = Timestamp::from_second(START_SECOND).map_err(|error| error.to_string())?;
-    let mut known = BTreeSet::new();
+    if !case.deviations.is_empty() {
+        return kept::run(case);
+    }
+    let mut cycles = Cycles::new(case)?;
     for (n, step) in case.steps.iter().enumerate() {
         let what = |part: &str| format!("step {n} {part}");
-        now += SignedDuration::from_mins(1);
-        if let Some(spec) = &step.spec {
-            vpa.spec = spec.clone();
-            vpa.metadata.generation = vpa.metadata.generation.map(|generation| generation + 1);
+        let cycle = cycles.step(step)?;
+        expect(&what("watched"), &step.watched, &cycle.watched)?;
+        if cycle.watched {
+            expect_json(&what("after load"), &step.after_load, &show(&cycle.loaded, cycles.now))?;
         }
-        let watched = parsed.scope.serves(&vpa);
-        expect(&what("watched"), &step.watched, &watched)?;
-        if watched {
-            let target = target(step)?;
-            apply(&mut state, Observation::Vpa(Arc::new(vpa.clone()), target), now)?;
-            let loaded = conditions_after_load(state.vpa(&id).ok_or("no VPA")?, now).into_list();
-            expect_json(&what("after load"), &step.after_load, &show(&loaded, now))?;
-        }
-        put_pods(&mut state, &vpa, step, &mut known, now)?;
-        let plan = plan(&mut state, &parsed.config, now);
-        expect(&what("patched"), &step.patched, &!plan.statuses.is_empty())?;
-        if let Some(write) = plan.statuses.into_iter().next() {
-            vpa.status = Some(write.status);
-        }
-        let mut due = Vec::new();
-        for id in state.checkpoint_order() {
-            let merged = state.aggregates_of(&id, now);
-            due.extend(state.checkpoints_of(&id, &merged, now));
-        }
-        // The reference writes all that are due; here only those that say something new are.
-        let names: Vec<_> = due.iter().filter_map(|write| write.object.metadata.name.clone()).collect();
-        expect(&what("checkpoints"), &step.checkpoints_written, &names)?;
-        let changed: Vec<_> =
-            due.iter().filter(|write| write.changed).map(|write| &write.container).collect();
-        let planned: Vec<_> = plan.checkpoint_writes.iter().map(|write| &write.container).collect();
-        expect(&what("changed checkpoints"), &changed, &planned)?;
-        for write in &plan.checkpoint_writes {
-            state.checkpoint_written(&write.vpa, &write.container, write.content, now);
-        }
+        expect(&what("patched"), &step.patched, &cycle.patched)?;
+        expect(&what("checkpoints"), &step.checkpoints_written, &cycle.checkpoints)?;
         if let Some(want) = &step.status {
-            let status = vpa.status.clone().unwrap_or_default();
-            let mut got = serde_json::to_value(&status).map_err(|error| error.to_string())?;
-            got["conditions"] = Value::Array(show(status.conditions.as_deref().unwrap_or(&[]), now));
-            expect_json(&what("status"), want, &got)?;
+            expect_json(&what("status"), want, &cycles.status()?)?;
         }
     }
     Ok(())
+}
+
+/// What a cycle came to.
+struct Cycle {
+    watched: bool,
+    /// Conditions once the target was looked up.
+    loaded: Vec<VerticalPodAutoscalerCondition>,
+    patched: bool,
+    checkpoints: Vec<String>,
+}
+
+/// Cycles of a recommender with one VPA.
+struct Cycles {
+    parsed: flags::Parsed,
+    state: ClusterState,
+    vpa: VerticalPodAutoscaler,
+    now: Timestamp,
+    pods: BTreeSet<String>,
+}
+
+impl Cycles {
+    fn new(case: &Case) -> Result<Self, String> {
+        let parsed = flags::parse(&case.flags)?;
+        Ok(Self {
+            state: ClusterState::new(parsed.settings.clone()),
+            parsed,
+            vpa: case.vpa.clone(),
+            now: Timestamp::from_second(START_SECOND).map_err(|error| error.to_string())?,
+            pods: BTreeSet::new(),
+        })
+    }
+
+    fn step(&mut self, step: &Step) -> Result<Cycle, String> {
+        self.now += SignedDuration::from_mins(1);
+        let now = self.now;
+        let id = VpaId::of_vpa(&self.vpa);
+        if let Some(spec) = &step.spec {
+            self.vpa.spec = spec.clone();
+            self.vpa.metadata.generation = self.vpa.metadata.generation.map(|generation| generation + 1);
+        }
+        let watched = self.parsed.scope.serves(&self.vpa);
+        let mut loaded = Vec::new();
+        if watched {
+            apply(&mut self.state, Observation::Vpa(Arc::new(self.vpa.clone()), target(step)?), now)?;
+            loaded = conditions_after_load(self.state.vpa(&id).ok_or("no VPA")?, now).into_list();
+        }
+        put_pods(&mut self.state, &self.vpa, step, &mut self.pods, now)?;
+        let plan = plan(&mut self.state, &self.parsed.config, now);
+        let patched = !plan.statuses.is_empty();
+        if let Some(write) = plan.statuses.into_iter().next() {
+            self.vpa.status = Some(write.status);
+        }
+        let mut due = Vec::new();
+        for id in self.state.checkpoint_order() {
+            let merged = self.state.aggregates_of(&id, now);
+            due.extend(self.state.checkpoints_of(&id, &merged, now));
+        }
+        // The reference writes all that are due; here only those that say something new are.
+        let changed: Vec<_> = due.iter().filter(|write| write.changed).map(|write| &write.container).collect();
+        let planned: Vec<_> = plan.checkpoint_writes.iter().map(|write| &write.container).collect();
+        expect("changed checkpoints", &changed, &planned)?;
+        for write in &plan.checkpoint_writes {
+            self.state.checkpoint_written(&write.vpa, &write.container, write.content, now);
+        }
+        let checkpoints = due.iter().filter_map(|write| write.object.metadata.name.clone()).collect();
+        Ok(Cycle { watched, loaded, patched, checkpoints })
+    }
+
+    /// The status as the cases show it.
+    fn status(&self) -> Result<Value, String> {
+        let status = self.vpa.status.clone().unwrap_or_default();
+        let mut shown = serde_json::to_value(&status).map_err(|error| error.to_string())?;
+        shown["conditions"] = Value::Array(show(status.conditions.as_deref().unwrap_or(&[]), self.now));
+        Ok(shown)
+    }
 }
 
 fn apply(state: &mut ClusterState, observation: Observation<'_>, now: Timestamp) -> Result<(), String> {

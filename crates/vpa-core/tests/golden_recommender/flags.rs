@@ -9,6 +9,7 @@ use vpa_core::recommend::{Config, Scope};
 
 pub(crate) type Flags = BTreeMap<String, String>;
 
+#[derive(Clone)]
 pub(crate) struct Parsed {
     pub(crate) settings: Settings,
     pub(crate) config: Config,

@@ -6,7 +6,6 @@
 //! admission webhooks review them.
 
 mod auth;
-mod cel;
 mod convert;
 mod crd;
 mod defaults;

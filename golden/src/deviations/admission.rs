@@ -1,0 +1,5 @@
+//! Deviations of the admission cases.
+
+use super::Deviation;
+
+pub(super) const RULES: &[Deviation] = &[];
