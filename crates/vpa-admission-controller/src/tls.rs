@@ -126,7 +126,8 @@ pub async fn serve(
             continue;
         }
         let slot = Slot::take(&connections);
-        tokio::spawn(connection(stream, acceptor.clone(), router.clone(), graceful.clone(), slot));
+        let handshake = handshake(stream, acceptor.clone(), stop.clone());
+        tokio::spawn(connection(handshake, router.clone(), graceful.clone(), slot));
     }
     drop(listener);
     let Some(graceful) = wait_sole(graceful, &connections).await else { return };
@@ -171,24 +172,34 @@ impl Drop for Slot {
     }
 }
 
-async fn connection(
+/// Agrees on keys with a client; `None` where that fails, takes too long or the server stops first.
+async fn handshake(
     stream: TcpStream,
     acceptor: TlsAcceptor,
+    stop: CancellationToken,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    // Answers are small and awaited; without this the last packet of each may wait for an acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let accepted = tokio::select! {
+        () = stop.cancelled() => return None,
+        accepted = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)) => accepted,
+    };
+    match accepted {
+        Ok(Ok(stream)) => return Some(stream),
+        // A client that does not trust the certificate shows here, and a port scan as well.
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake took too long"),
+    }
+    None
+}
+
+async fn connection(
+    handshake: impl Future<Output = Option<tokio_rustls::server::TlsStream<TcpStream>>>,
     router: Router,
     graceful: Arc<GracefulShutdown>,
     _slot: Slot,
 ) {
-    // Answers are small and awaited; without this the last packet of each may wait for an acknowledgement.
-    let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            // A client that does not trust the certificate shows here, and a port scan as well.
-            tracing::debug!(%error, "TLS handshake failed");
-            return;
-        }
-        Err(_) => return tracing::debug!("TLS handshake took too long"),
-    };
+    let Some(stream) = handshake.await else { return };
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)

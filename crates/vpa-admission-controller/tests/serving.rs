@@ -1,0 +1,207 @@
+//! The HTTPS server on a real socket: trust, renewal of the certificate, and its end.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+use vpa_admission_controller::certificates::{Certificates, Source};
+use vpa_admission_controller::metrics::WebhookMetrics;
+use vpa_admission_controller::tls::{self, Requirements};
+use vpa_admission_controller::webhook::{View, Views, Webhook};
+use vpa_core::admit::{Config, Gates};
+use vpa_core::policy::{LimitRangeSource, LimitRanges};
+use vpa_core::target::{Controller, ControllerKey, ControllerSource, Lookup, Selector, VpaIndex};
+
+/// A cluster with one StatefulSet, which is known only after it was waited for.
+#[derive(Clone, Default)]
+struct Slow {
+    known: Arc<AtomicBool>,
+    asked: Arc<tokio::sync::Notify>,
+}
+
+impl ControllerSource for Slow {
+    fn get(&self, key: &ControllerKey) -> Lookup {
+        if !self.known.load(Ordering::SeqCst) {
+            return Lookup::Pending;
+        }
+        let selector = Ok(Selector::All(vec![]));
+        let key = key.clone();
+        Lookup::Found(Arc::new(Controller {
+            key,
+            uid: None,
+            owner: None,
+            selector,
+            replicas: None,
+            containers: None,
+        }))
+    }
+}
+
+impl LimitRangeSource for Slow {
+    fn limit_ranges(&self, _: &str) -> Arc<LimitRanges> {
+        Arc::default()
+    }
+}
+
+impl Views for Slow {
+    fn view(&self) -> View {
+        let vpa = json!({
+            "apiVersion": "autoscaling.k8s.io/v1", "kind": "VerticalPodAutoscaler",
+            "metadata": { "name": "web", "namespace": "ns" },
+            "spec": { "targetRef": { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web" } },
+            "status": { "recommendation": { "containerRecommendations": [
+                { "containerName": "main", "target": { "cpu": "250m" } },
+            ] } },
+        });
+        View {
+            vpas: Arc::new(VpaIndex::new([Arc::new(serde_json::from_value(vpa).unwrap())])),
+            controllers: Arc::new(self.clone()),
+            limit_ranges: Arc::new(self.clone()),
+        }
+    }
+
+    fn resolve<'a>(&'a self, _: &'a ControllerKey) -> BoxFuture<'a, ()> {
+        Box::pin(async {
+            self.asked.notify_one();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            self.known.store(true, Ordering::SeqCst);
+        })
+    }
+}
+
+struct Server {
+    address: SocketAddr,
+    certificates: Certificates,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn start(views: Slow, source: Source) -> Server {
+    let certificates = Certificates::load(source).unwrap();
+    let config = Requirements::new("", "").unwrap().server(certificates.clone()).unwrap();
+    let settings = Config {
+        gates: Gates { in_place: true, per_vpa_config: true, cpu_startup_boost: true },
+        max_allowed_cpu_boost: None,
+    };
+    let metrics = WebhookMetrics::new(&prometheus::Registry::new()).unwrap();
+    let router = Arc::new(Webhook::new(Arc::new(views), settings, metrics)).router();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let task = tokio::spawn(tls::serve(listener, config, router, stop.clone()));
+    Server { address, certificates, stop, task }
+}
+
+fn self_made() -> Source {
+    Source::SelfMade(vec!["127.0.0.1".to_owned(), "vpa-webhook.kube-system.svc".to_owned()])
+}
+
+fn review() -> Value {
+    json!({ "request": {
+        "uid": "u", "operation": "CREATE", "namespace": "ns", "name": "web-0",
+        "resource": { "version": "v1", "resource": "pods" }, "requestKind": { "kind": "Pod" },
+        "object": {
+            "metadata": { "name": "web-0", "namespace": "ns", "ownerReferences": [
+                { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": "w", "controller": true },
+            ] },
+            "spec": { "containers": [{ "name": "main" }] },
+        },
+    } })
+}
+
+/// Sends a review as the name `host`, trusting `authority` alone; the answer with its head.
+async fn send(address: SocketAddr, host: &str, authority: &[u8]) -> Result<String, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authority) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
+    let body = review().to_string();
+    let head = format!(
+        "POST /?timeout=10s HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await.map_err(|error| error.to_string())?;
+    let mut answer = Vec::new();
+    // Some servers close without a TLS goodbye; what was answered counts.
+    let _ = stream.read_to_end(&mut answer).await;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[tokio::test]
+async fn a_certificate_made_here_is_trusted_by_its_authority_alone() {
+    let server = start(Slow::default(), self_made()).await;
+    let authority = server.certificates.served().authority.clone();
+    for host in ["127.0.0.1", "vpa-webhook.kube-system.svc"] {
+        let answer = send(server.address, host, &authority).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("JSONPatch"), "{answer}");
+    }
+    assert!(send(server.address, "other.example.com", &authority).await.is_err());
+    let stranger = Certificates::load(self_made()).unwrap().served().authority.clone();
+    assert!(send(server.address, "127.0.0.1", &stranger).await.is_err());
+}
+
+#[tokio::test]
+async fn another_certificate_is_served_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let write = || {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(file("tls.crt"), made.cert.pem()).unwrap();
+        std::fs::write(file("tls.key"), made.signing_key.serialize_pem()).unwrap();
+        made.cert.pem().into_bytes()
+    };
+    let first = write();
+    let source =
+        Source::Files { certificate: file("tls.crt"), key: file("tls.key"), authority: file("ca.crt") };
+    let server = start(Slow::default(), source).await;
+    assert!(send(server.address, "localhost", &first).await.is_ok());
+    let second = write();
+    assert!(server.certificates.refresh(vpa_runtime::clock::wall()).unwrap());
+    assert!(send(server.address, "localhost", &second).await.is_ok());
+    assert!(send(server.address, "localhost", &first).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_finished_at_the_end() {
+    let views = Slow::default();
+    let server = start(views.clone(), self_made()).await;
+    let authority = server.certificates.served().authority.clone();
+    let address = server.address;
+    let under_way = tokio::spawn({
+        let authority = authority.clone();
+        async move { send(address, "127.0.0.1", &authority).await }
+    });
+    views.asked.notified().await;
+    server.stop.cancel();
+    let answer = under_way.await.unwrap().unwrap();
+    assert!(answer.contains("JSONPatch"), "{answer}");
+    tokio::time::timeout(Duration::from_secs(5), server.task).await.unwrap().unwrap();
+    assert!(send(address, "127.0.0.1", &authority).await.is_err());
+}
+
+#[tokio::test]
+async fn a_silent_connection_does_not_hold_up_the_end() {
+    let server = start(Slow::default(), self_made()).await;
+    let _silent = TcpStream::connect(server.address).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    server.stop.cancel();
+    tokio::time::timeout(Duration::from_secs(3), server.task).await.unwrap().unwrap();
+}
