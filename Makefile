@@ -4,10 +4,10 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint e2e chart crds flags
+.PHONY: help build demo test lint e2e chart generated
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the programs
 	$(CARGO) build --locked -p vpa-recommender -p vpa-updater -p vpa-admission-controller
@@ -32,8 +32,6 @@ e2e: ## Run the scenarios (E2E=sim, real or both; ARGS: parts of names)
 chart: ## Render the chart, check it on a real API server, and bring e2e/rbac.json up to date
 	E2E=real E2E_UPDATE=1 $(CARGO) test --locked -p e2e --test scenarios -- the_api_server_accepts_the_chart
 
-crds: ## Write the CRDs of the chart from the API types
+generated: ## Write what is generated from the code: the CRDs of the chart, docs/flags.md
 	$(CARGO) xtask crds
-
-flags: ## Write docs/flags.md from the flags of the programs
 	$(CARGO) xtask flags

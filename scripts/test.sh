@@ -61,6 +61,12 @@ lint() {
   cargo fmt --all --check && cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 }
 
+# What is generated is up to date, and the tree keeps its rules.
+tidy() {
+  local xtask=$target/debug/xtask
+  "$xtask" tidy && "$xtask" crds --check && "$xtask" flags --check
+}
+
 # All targets at once: building the tests alone and the programs alone would compile many dependencies twice, each
 # time with other features.
 build() { cargo build --workspace --all-targets --locked; }
@@ -87,6 +93,7 @@ scenarios() {
 need_tools
 part "lint" lint
 part "build" build
+part "tidy" tidy
 part "unit tests" unit
 part "golden cases" golden
 part "simulator" simulator

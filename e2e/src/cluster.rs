@@ -14,11 +14,13 @@ use vpa_sim::simulate::usage::UsageRule;
 
 use crate::access::Access;
 use crate::chart;
-use crate::control_plane::free_port;
 use crate::error::{Doing, Error, OnFile, Result};
 use crate::guard;
 use crate::kubeconfig::Endpoint;
+use crate::launch::Launch;
 use crate::pki::{self, Authority};
+use crate::pods::{describe, is_ready};
+use crate::ports::free_port;
 use crate::programs::{Program, Running};
 use crate::runner::Backend;
 use crate::wait::{Seen, wait_for};
@@ -33,11 +35,11 @@ pub const A_WHILE: Duration = Duration::from_secs(6);
 
 /// A cluster with two namespaces of the scenario's own: one for its workloads and VPAs, one for the suite.
 pub struct Cluster {
-    parts: Parts,
-    access: Option<Access>,
+    pub(crate) parts: Parts,
+    pub(crate) access: Option<Access>,
     namespace: String,
     system: String,
-    logs: PathBuf,
+    pub(crate) logs: PathBuf,
     dir: tempfile::TempDir,
 }
 
@@ -270,13 +272,7 @@ impl Cluster {
 
     /// Prepares the start of a program with short intervals, seeing this scenario's namespace only.
     pub fn program(&self, program: Program) -> Launch<'_> {
-        Launch {
-            cluster: self,
-            program,
-            title: program.component().to_owned(),
-            kubeconfig: None,
-            args: Vec::new(),
-        }
+        Launch::new(self, program)
     }
 
     /// Starts a program with the usual flags and waits until it is ready.
@@ -358,162 +354,4 @@ impl Cluster {
             let _ = namespaces.delete(namespace, &Default::default()).await;
         }
     }
-}
-
-/// The start of a program, before it happens.
-pub struct Launch<'a> {
-    cluster: &'a Cluster,
-    program: Program,
-    title: String,
-    kubeconfig: Option<PathBuf>,
-    args: Vec<String>,
-}
-
-impl Launch<'_> {
-    /// Adds a flag.
-    pub fn arg(mut self, flag: impl Into<String>) -> Self {
-        self.args.push(flag.into());
-        self
-    }
-
-    /// Calls it `title` in messages and names its log so; for a second process of the same program.
-    pub fn title(mut self, title: &str) -> Self {
-        self.title = title.to_owned();
-        self
-    }
-
-    /// Starts it with this kubeconfig instead of one of its service account.
-    pub fn kubeconfig(mut self, path: &Path) -> Self {
-        self.kubeconfig = Some(path.to_owned());
-        self
-    }
-
-    /// Elects a leader, with short times.
-    pub fn leader_election(self) -> Self {
-        let namespace = format!("--leader-elect-resource-namespace={}", self.cluster.system);
-        self.arg("--leader-elect=true")
-            .arg(namespace)
-            .arg("--leader-elect-lease-duration=3s")
-            .arg("--leader-elect-renew-deadline=2s")
-            .arg("--leader-elect-retry-period=500ms")
-    }
-
-    /// Serves the webhook on `port` with the files of [`Cluster::webhook_certificate`].
-    pub fn webhook_files(self, port: u16) -> Self {
-        let file = |name: &str| self.cluster.dir().join(name).display().to_string();
-        let flags = [
-            format!("--port={port}"),
-            format!("--tls-cert-file={}", file("webhook.crt")),
-            format!("--tls-private-key={}", file("webhook.key")),
-            format!("--client-ca-file={}", file("webhook-ca.crt")),
-        ];
-        flags.into_iter().fold(self, Launch::arg)
-    }
-
-    /// Starts it. It is not waited for.
-    ///
-    /// # Errors
-    /// If it is not built, cannot be started, or gets no token.
-    pub async fn start(self) -> Result<Running> {
-        let Cluster { parts, access, namespace, system, logs, dir } = self.cluster;
-        let kubeconfig = match (self.kubeconfig, access) {
-            (Some(path), _) => path,
-            (None, Some(access)) => {
-                access.kubeconfig(&parts.client, &parts.endpoint, self.program, dir.path()).await?
-            }
-            (None, None) => parts.kubeconfig.clone(),
-        };
-        let port = free_port()?;
-        let mut args = vec![
-            format!("--kubeconfig={}", kubeconfig.display()),
-            format!("--address=127.0.0.1:{port}"),
-            format!("--vpa-object-namespace={namespace}"),
-            // The scenarios wait on the programs, not on their rate limit.
-            "--kube-api-qps=200".to_owned(),
-            "--kube-api-burst=400".to_owned(),
-        ];
-        args.extend(short_intervals(self.program).iter().map(ToString::to_string));
-        args.extend(self.args);
-        let env = [("NAMESPACE".to_owned(), system.clone())];
-        let log = logs.join(format!("{}.log", self.title));
-        Running::start(self.program, &self.title, &args, &env, port, &log)
-    }
-}
-
-/// Flags that make a program act within seconds instead of minutes.
-fn short_intervals(program: Program) -> &'static [&'static str] {
-    match program {
-        Program::Recommender => &[
-            "--recommender-interval=1s",
-            // History fades within a scenario, so that a recommendation can follow usage down as well as up.
-            "--cpu-histogram-decay-half-life=5s",
-            "--memory-histogram-decay-half-life=5s",
-            "--memory-aggregation-interval=3s",
-            // Low enough to let small workloads have small recommendations.
-            "--pod-recommendation-min-cpu-millicores=5",
-            "--pod-recommendation-min-memory-mb=10",
-        ],
-        Program::Updater => &[
-            "--updater-interval=1s",
-            "--in-recommendation-bounds-eviction-lifetime-threshold=1s",
-            "--admission-controller-status-lease-timeout=5s",
-        ],
-        Program::AdmissionController => &["--status-lease-update-interval=1s"],
-    }
-}
-
-/// Whether a pod is ready.
-pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
-/// Name of a pod.
-pub fn name(pod: &Pod) -> &str {
-    pod.metadata.name.as_deref().unwrap_or_default()
-}
-
-/// A request of the container `app` in the pod's spec.
-pub fn request(pod: &Pod, resource: &str) -> String {
-    let container = pod.spec.as_ref().and_then(|spec| spec.containers.iter().find(|c| c.name == "app"));
-    let requests = container.and_then(|c| c.resources.as_ref()?.requests.as_ref());
-    requests
-        .and_then(|requests| requests.get(resource))
-        .map(|quantity| quantity.0.clone())
-        .unwrap_or_default()
-}
-
-/// Restarts of the container `app`.
-pub fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    statuses
-        .into_iter()
-        .flatten()
-        .filter(|status| status.name == "app")
-        .map(|status| status.restart_count)
-        .sum()
-}
-
-/// Pods in one line, for failures.
-pub fn describe(pods: &[Pod]) -> String {
-    let one = |pod: &Pod| {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
-        let ready = if is_ready(pod) { "ready" } else { "not ready" };
-        let conditions: Vec<String> = pod
-            .status
-            .iter()
-            .flat_map(|status| status.conditions.iter().flatten())
-            .filter(|condition| condition.type_.starts_with("PodResize"))
-            .map(|condition| format!(" {}={}", condition.type_, condition.reason.clone().unwrap_or_default()))
-            .collect();
-        format!(
-            "{} {phase} {ready} cpu={} memory={} restarts={}{}",
-            name(pod),
-            request(pod, "cpu"),
-            request(pod, "memory"),
-            restarts(pod),
-            conditions.concat()
-        )
-    };
-    if pods.is_empty() { "no pods".to_owned() } else { pods.iter().map(one).collect::<Vec<_>>().join("; ") }
 }

@@ -1,7 +1,6 @@
 //! A real control plane on loopback: etcd, kube-apiserver and, where wanted, kube-controller-manager.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use crate::error::{Error, OnFile, Result};
 use crate::guard;
 use crate::kubeconfig::{self, Endpoint, Identity};
 use crate::pki::{self, Authority};
+use crate::ports::free_port;
 use crate::process::Process;
 use crate::tools::{Tool, Tools};
 
@@ -72,11 +72,11 @@ impl ControlPlane {
             tempfile::Builder::new().prefix("vpa-e2e-").tempdir().on_file(std::env::temp_dir(), "use")?;
         guard::remove_at_end(dir.path());
         let pki = Pki::make(dir.path())?;
-        let ports = free_ports(3)?;
-        let mut etcd = start_etcd(tools, options, dir.path(), ports[0], ports[1])?;
-        let mut apiserver = start_apiserver(tools, options, dir.path(), ports[0], ports[2])?;
+        let [clients, peers, secure] = [free_port()?, free_port()?, free_port()?];
+        let mut etcd = start_etcd(tools, options, dir.path(), clients, peers)?;
+        let mut apiserver = start_apiserver(tools, options, dir.path(), clients, secure)?;
         let endpoint = Endpoint {
-            url: format!("https://127.0.0.1:{}", ports[2]),
+            url: format!("https://127.0.0.1:{secure}"),
             authority: Some(pki.cluster.certificate().to_owned()),
         };
         let kubeconfig = kubeconfig::path(dir.path(), "admin");
@@ -147,23 +147,6 @@ impl Pki {
         pki::write(&dir.join("tokens.pub"), &tokens.public_key_pem())?;
         Ok(Self { cluster })
     }
-}
-
-/// `count` different ports of loopback that nobody listens on.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let listeners: std::io::Result<Vec<_>> =
-        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
-    listeners
-        .and_then(|all| all.iter().map(|listener| Ok(listener.local_addr()?.port())).collect())
-        .on_file("127.0.0.1", "find free ports on")
-}
-
-/// A port of loopback that nobody listens on.
-///
-/// # Errors
-/// If there is none.
-pub fn free_port() -> Result<u16> {
-    Ok(free_ports(1)?[0])
 }
 
 fn log(options: &Options, program: &str) -> PathBuf {

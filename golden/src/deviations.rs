@@ -3,7 +3,8 @@
 //! A deviation is a rule on a case's input: it says to which inputs it applies, why, and what the right answer is
 //! instead. The runner rewrites the expected answer by the rule and then runs the case like any other, so the
 //! deviating answer is asserted as exactly as the others. A rule sees neither the name of a case nor what the
-//! reference answered, and one that changes nothing, or that never applies to the project's own data, fails the run.
+//! reference answered when it decides whether it applies. Where the reference's answer to such an input is right already,
+//! the rule leaves it, and the case counts as passed. A rule that changes no case of the project's own data fails the run.
 //! The reasons refer to the list of faults and the list of improvements in the behaviour document.
 
 use serde_json::Value;

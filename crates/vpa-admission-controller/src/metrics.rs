@@ -124,3 +124,20 @@ impl WebhookMetrics {
         self.latency.with_label_values(&["error", "unknown"]).observe(took.as_secs_f64());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_go_suites_metrics_are_there() {
+        let registry = Registry::new();
+        let metrics = WebhookMetrics::new(&registry).unwrap();
+        let report = Report { reviewed: Reviewed::Pod, outcome: Outcome::Applied, vpa: None };
+        metrics.reviewed(&report, Duration::from_millis(1));
+        metrics.step(Step::Total, Duration::from_millis(1));
+        metrics.refused("decode", Duration::ZERO);
+        let page = vpa_runtime::metrics::render(&registry).unwrap();
+        assert_eq!(golden::metrics::missing("admission-controller", &page).unwrap(), Vec::<String>::new());
+    }
+}

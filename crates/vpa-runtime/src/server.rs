@@ -29,10 +29,11 @@ type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// How a program feels. Cheap to clone; all clones are the same.
 #[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<State_>>);
+pub struct Health(Arc<Mutex<Vitals>>);
 
+/// What health is judged by.
 #[derive(Default)]
-struct State_ {
+struct Vitals {
     /// Longest silence of the main loop, once it is watched, and its last sign of life.
     activity: Option<(Duration, Instant)>,
     checks: BTreeMap<String, Check>,
@@ -85,10 +86,10 @@ impl Health {
         }
     }
 
-    /// Whether all checks hold, and one line for each.
+    /// Whether all checks hold, and one line for each. A program that has entered no check yet is still starting.
     pub fn ready(&self) -> (bool, String) {
         let state = self.0.lock();
-        let mut ready = true;
+        let mut ready = !state.checks.is_empty();
         let mut text = String::new();
         for (name, check) in &state.checks {
             match check() {

@@ -4,7 +4,7 @@
 //! The test plays them to the embedded server and compares. With `VPA_SIM_CONFORMANCE_KUBECONFIG` set it plays them to
 //! that cluster instead, and with `VPA_SIM_CONFORMANCE_RECORD=1` besides it writes down what the cluster answers.
 //!
-//! A step is an object: `do` is method and path, `type` the content type (JSON by default), `body`, `save` a name under
+//! A step is an object: `do` is method and path, `type` the content type (JSON by default), `body` (or `file`, one of the chart's definitions), `save` a name under
 //! which later steps find the answer as `${name/json/pointer}`, `look` the parts of the answer that count. `code` and
 //! `answer` are recorded. Where the embedded server differs on purpose, `sim` holds its answer and `why` the reason.
 //! `$NS` is a fresh namespace.
@@ -50,7 +50,10 @@ impl Player {
         let what = fill(step["do"].as_str().unwrap(), &self.namespace, &self.saved);
         let (method, path) = what.split_once(' ').unwrap();
         let content_type = step["type"].as_str().unwrap_or("application/json");
-        let body = if step["body"].is_null() {
+        let body = if let Some(file) = step["file"].as_str() {
+            let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../charts/vpa/crds").join(file);
+            std::fs::read(path).unwrap()
+        } else if step["body"].is_null() {
             Vec::new()
         } else {
             fill(&step["body"].to_string(), &self.namespace, &self.saved).into_bytes()
@@ -166,4 +169,4 @@ macro_rules! scripts {
     ($($name:ident)*) => { $(#[tokio::test] async fn $name() { check(stringify!($name)).await; })* };
 }
 
-scripts! { objects patches pods resize eviction definitions deletion lists workloads access }
+scripts! { objects patches pods resize eviction definitions deletion lists workloads access vpa }

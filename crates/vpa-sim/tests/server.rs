@@ -358,3 +358,36 @@ async fn scripted_faults_hit_what_they_name() {
     assert_eq!(code(api.get("a").await).0, 500);
     api.get("a").await.unwrap();
 }
+
+#[tokio::test]
+async fn the_watcher_of_kube_follows_in_both_of_its_ways() {
+    use kube::runtime::watcher::{self, Event, watcher};
+    let (server, client) = start().await;
+    let api: Api<ConfigMap> = Api::namespaced(client, "default");
+    api.create(&PostParams::default(), &config_map("old")).await.unwrap();
+    for (index, config) in
+        [watcher::Config::default().page_size(1), watcher::Config::default().streaming_lists()]
+            .into_iter()
+            .enumerate()
+    {
+        let mut events = watcher(api.clone(), config).boxed();
+        while !matches!(events.try_next().await.unwrap(), Some(Event::InitDone)) {}
+        let name = format!("new-{index}");
+        api.create(&PostParams::default(), &config_map(&name)).await.unwrap();
+        assert!(
+            matches!(events.try_next().await.unwrap(), Some(Event::Apply(found)) if found.metadata.name == Some(name.clone()))
+        );
+        // After a compaction it is told 410, lists again and goes on.
+        server.compact();
+        api.delete(&name, &DeleteParams::default()).await.unwrap();
+        let mut seen = Vec::new();
+        loop {
+            match events.next().await.unwrap() {
+                Ok(Event::InitApply(found)) => seen.push(found.metadata.name.unwrap()),
+                Ok(Event::InitDone) => break,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        assert_eq!(seen, ["old"], "way {index}");
+    }
+}

@@ -160,7 +160,7 @@ impl Updater {
         } else if shell.stopping().is_cancelled() {
             Outcome::ShuttingDown
         } else {
-            writes::perform(&self.client, &step).await
+            writes::perform(&self.client, &step.pod, &step.action).await
         };
         (step.id, outcome)
     }

@@ -6,17 +6,17 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use vpa_api::pod::Pod;
-use vpa_core::update::{Action, Outcome, PatchOp, Refusal, Step};
+use vpa_core::update::{Action, Outcome, PatchOp, Refusal};
 use vpa_runtime::client::chain;
 
-/// Carries out a step.
-pub async fn perform(client: &Client, step: &Step) -> Outcome {
+/// Carries out what a step asks for.
+pub async fn perform(client: &Client, pod: &Pod, action: &Action) -> Outcome {
     let pods: Api<Pod> =
-        Api::namespaced(client.clone(), step.pod.metadata.namespace.as_deref().unwrap_or_default());
-    match &step.action {
-        Action::Evict { .. } => evict(client, &step.pod).await,
+        Api::namespaced(client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
+    match action {
+        Action::Evict { .. } => evict(&pods, pod).await,
         Action::Resize { resize, annotate } | Action::Unboost { resize, annotate } => {
-            update(&pods, &step.pod, resize, annotate).await
+            update(&pods, pod, resize, annotate).await
         }
     }
 }
@@ -59,7 +59,7 @@ fn guarded(pod: &Pod, ops: &[PatchOp]) -> Result<json_patch::Patch, serde_json::
     serde_json::from_value(Value::Array(test.into_iter().chain(ops).collect()))
 }
 
-async fn evict(client: &Client, pod: &Pod) -> Outcome {
+async fn evict(pods: &Api<Pod>, pod: &Pod) -> Outcome {
     let (namespace, name) = (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref());
     let (namespace, name) = (namespace.unwrap_or_default(), name.unwrap_or_default());
     let eviction = Eviction {
@@ -73,7 +73,6 @@ async fn evict(client: &Client, pod: &Pod) -> Outcome {
             ..DeleteOptions::default()
         }),
     };
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let result: Result<Value, kube::Error> =
         pods.create_subresource("eviction", name, &PostParams::default(), &eviction).await;
     result.map_or_else(|error| outcome(&error, true), |_| Outcome::Done)

@@ -4,8 +4,9 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use e2e::bed::Bed;
-use e2e::cluster::{SOON, describe, is_ready, name, request, restarts};
+use e2e::cluster::SOON;
 use e2e::error::{Doing, Error, Result};
+use e2e::pods::{describe, is_ready, name, request, restarts};
 use e2e::process::Process;
 use e2e::wait::{Seen, wait_for};
 use e2e::workload::Workload;

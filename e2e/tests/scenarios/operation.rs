@@ -21,14 +21,14 @@ const PERMISSION_MISSING: i32 = 5;
 /// Nobody listens where the kubeconfig says.
 pub(crate) async fn an_unreachable_cluster_ends_a_program_with_a_clear_message(bed: Bed) -> Result<()> {
     let cluster = bed.cluster().await?;
-    let url = format!("http://127.0.0.1:{}", e2e::control_plane::free_port()?);
+    let url = format!("http://127.0.0.1:{}", e2e::ports::free_port()?);
     let path = kubeconfig::path(cluster.dir(), "nobody");
     kubeconfig::write(&path, &Endpoint { url: url.clone(), authority: None }, &Identity::Anonymous)?;
     cluster.webhook_certificate()?;
     for program in Program::ALL {
         let launch = cluster.program(program).kubeconfig(&path);
         let launch = match program {
-            Program::AdmissionController => launch.webhook_files(e2e::control_plane::free_port()?),
+            Program::AdmissionController => launch.webhook_files(e2e::ports::free_port()?),
             _ => launch,
         };
         launch.start().await?.ends_with(CLUSTER_UNREACHABLE, &[&url]).await?;
@@ -44,7 +44,7 @@ pub(crate) async fn missing_crds_end_a_program_with_a_clear_message(bed: Bed) ->
     for program in Program::ALL {
         let launch = cluster.program(program);
         let launch = match program {
-            Program::AdmissionController => launch.webhook_files(e2e::control_plane::free_port()?),
+            Program::AdmissionController => launch.webhook_files(e2e::ports::free_port()?),
             _ => launch,
         };
         let texts = ["verticalpodautoscalers.autoscaling.k8s.io"];
@@ -66,7 +66,7 @@ pub(crate) async fn a_missing_permission_ends_a_program_with_a_clear_message(bed
         cluster.access()?.revoke(cluster.client(), program, resource).await?;
         let launch = cluster.program(program);
         let launch = match program {
-            Program::AdmissionController => launch.webhook_files(e2e::control_plane::free_port()?),
+            Program::AdmissionController => launch.webhook_files(e2e::ports::free_port()?),
             _ => launch,
         };
         launch.start().await?.ends_with(PERMISSION_MISSING, &[resource]).await?;

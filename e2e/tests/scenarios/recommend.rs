@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 
 use e2e::bed::Bed;
-use e2e::cluster::{Cluster, restarts};
+use e2e::cluster::Cluster;
 use e2e::error::{Doing, Error, Result};
+use e2e::pods::restarts;
 use e2e::programs::Program;
 use e2e::workload::Workload;
 use kube::api::{Api, ListParams, Patch, PatchParams};

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use e2e::bed::Bed;
-use e2e::cluster::{A_WHILE, Cluster, SOON, describe, is_ready, request, restarts};
+use e2e::cluster::{A_WHILE, Cluster, SOON};
 use e2e::error::{Doing, Error, Result};
+use e2e::pods::{describe, is_ready, request, restarts};
 use e2e::programs::Program;
 use e2e::wait::{Seen, stays, wait_for};
 use e2e::workload::Workload;
@@ -193,7 +194,7 @@ pub(crate) async fn off_and_initial_leave_running_pods_alone(bed: Bed) -> Result
         let pods = cluster.pods(name).await?;
         let old = uids(&pods);
         for pod in &pods {
-            let pod = e2e::cluster::name(pod);
+            let pod = e2e::pods::name(pod);
             cluster.api::<Pod>().delete(pod, &Default::default()).await.doing(format!("delete pod {pod}"))?;
         }
         let what = format!("new pods with cpu={cpu} in mode {mode}");

@@ -27,7 +27,7 @@ pub(super) fn review(request: &Request, snapshot: &Snapshot<'_>) -> Decision {
     if request.operation != Operation::Create || !request.sub_resource.is_empty() {
         return skip("only the creation of pods is of interest");
     }
-    let mut pod: Pod = match serde_path_to_error::deserialize(&request.object) {
+    let mut pod = match decode(&request.object) {
         Ok(pod) => pod,
         Err(error) => return admit(Outcome::Failed(format!("the pod cannot be read: {error}"))),
     };
@@ -62,6 +62,16 @@ pub(super) fn review(request: &Request, snapshot: &Snapshot<'_>) -> Decision {
     };
     decision.report.vpa = name;
     decision
+}
+
+/// Reads a pod. The error names the path of the field that is wrong.
+fn decode(raw: &Value) -> Result<Pod, String> {
+    // The decoder would take a list for an object with its fields in order, which patches could not reach into.
+    let containers = raw["spec"]["containers"].as_array().into_iter().flatten();
+    if [raw, &raw["spec"]].into_iter().chain(containers).any(Value::is_array) {
+        return Err("a list in the place of an object".to_owned());
+    }
+    serde_path_to_error::deserialize(raw).map_err(|error: serde_path_to_error::Error<_>| error.to_string())
 }
 
 /// Requests and limits for the pod's containers, with notes on how they came about.

@@ -146,6 +146,8 @@ fn decode(what: &str, raw: &Value) -> Result<VpaInput, FieldError> {
     }
     let mut raw = raw.clone();
     canonical(&mut raw);
+    check_lists("", &raw)
+        .map_err(|path| FieldError::internal(".", &format!("{what}{path}: a list in the wrong place")))?;
     serde_path_to_error::deserialize(&raw).map_err(|error| {
         let path = error.path().to_string();
         FieldError::internal(".", &format!("{what}.{path}: {}", error.into_inner()))
@@ -182,15 +184,44 @@ const FIELDS: [&str; 26] = [
     "durationSeconds",
 ];
 
+/// Fields of a boost, with names that occur elsewhere too.
+const SCALARS: [&str; 3] = ["cpu", "type", "factor"];
+
 /// Fields of a VPA's spec whose own members have free names or are none of ours.
 const MAPS: [&str; 4] = ["minAllowed", "maxAllowed", "metadata", "status"];
+
+/// Fields of a VPA's spec that are lists.
+const LISTS: [&str; 5] =
+    ["evictionRequirements", "resources", "containerPolicies", "controlledResources", "recommenders"];
+
+/// Makes sure that lists stand where lists belong: the decoder would take one for an object with its fields in order.
+/// The error is the path of one that does not.
+fn check_lists(path: &str, value: &Value) -> Result<(), String> {
+    match value {
+        Value::Object(members) => {
+            let known = |key: &str| FIELDS.contains(&key) || SCALARS.contains(&key);
+            members.iter().filter(|(key, _)| known(key)).try_for_each(|(key, member)| {
+                let path = format!("{path}.{key}");
+                match member {
+                    Value::Array(items) if LISTS.contains(&key.as_str()) => {
+                        let mut items = items.iter().enumerate();
+                        items.try_for_each(|(i, item)| check_lists(&format!("{path}[{i}]"), item))
+                    }
+                    other => check_lists(&path, other),
+                }
+            })
+        }
+        Value::Array(_) => Err(path.to_owned()),
+        _ => Ok(()),
+    }
+}
 
 /// Renames fields that are written in another case.
 fn canonical(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(canonical),
         Value::Object(members) => {
-            let known = || FIELDS.iter().chain(&MAPS).chain(&["cpu", "type", "factor"]);
+            let known = || FIELDS.iter().chain(&MAPS).chain(&SCALARS);
             let wrong: Vec<(String, &str)> = members
                 .keys()
                 .filter_map(|key| {

@@ -261,3 +261,87 @@ impl InPlaceState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn phase(text: &str) -> ResizePhase {
+        let all = [
+            ResizePhase::None,
+            ResizePhase::Deferred,
+            ResizePhase::InProgress,
+            ResizePhase::Infeasible,
+            ResizePhase::Error,
+            ResizePhase::Unknown,
+        ];
+        all.into_iter().find(|phase| phase.as_str() == text).unwrap()
+    }
+
+    /// What a state does at once and after two hours, in the words of the document.
+    fn words(state: InPlaceState, fallback: Fallback) -> &'static str {
+        let config = Config::default();
+        let action = |seconds| state.action(fallback, &config, at(seconds));
+        match (action(0), action(7200)) {
+            (InPlaceAction::Resize, InPlaceAction::Resize) => "resize",
+            (InPlaceAction::Retry, InPlaceAction::Retry) => "retry with backoff",
+            (InPlaceAction::RetryIfLower, InPlaceAction::RetryIfLower) => "resize if lower",
+            (InPlaceAction::Wait { until: None }, InPlaceAction::Wait { until: None }) => "wait",
+            (InPlaceAction::FallBack(_), InPlaceAction::FallBack(_)) => "evict",
+            (InPlaceAction::Wait { until: Some(until) }, InPlaceAction::FallBack(_)) if until == at(300) => {
+                "wait, evict after the deferred timeout"
+            }
+            (InPlaceAction::Wait { until: Some(until) }, InPlaceAction::FallBack(_)) if until == at(3600) => {
+                "wait, evict after the in-progress timeout"
+            }
+            other => panic!("no words for {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_table_of_the_document_is_the_code() {
+        let document = include_str!("../../../../docs/in-place.md");
+        let table =
+            document.split("| phase | InPlaceOrRecreate | InPlace |\n|---|---|---|\n").nth(1).unwrap();
+        let mut rows = 0;
+        for row in table.lines().take_while(|line| line.starts_with('|')) {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let state = InPlaceState::Settled.observe(phase(cells[0]), at(0));
+            assert_eq!(words(state, Fallback::Evict), cells[1], "{row}");
+            assert_eq!(words(state, Fallback::Never), cells[2], "{row}");
+            rows += 1;
+        }
+        assert_eq!(rows, 6);
+    }
+
+    #[test]
+    fn timeouts_are_over_when_exceeded() {
+        let config = Config::default();
+        for (phase, limit) in [(ResizePhase::Deferred, 300), (ResizePhase::InProgress, 3600)] {
+            let state = InPlaceState::Settled.observe(phase, at(0)).observe(phase, at(10));
+            let falls_back = |seconds| {
+                matches!(state.action(Fallback::Evict, &config, at(seconds)), InPlaceAction::FallBack(_))
+            };
+            assert_eq!((falls_back(limit), falls_back(limit + 1)), (false, true), "{phase}");
+        }
+    }
+
+    #[test]
+    fn a_failed_resize_waits_longer_each_time() {
+        let config = Config::default();
+        let mut state = InPlaceState::Settled.observe(ResizePhase::Error, at(0));
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            assert_eq!(state.action(Fallback::Never, &config, at(0)), InPlaceAction::Retry);
+            state = state.retried(at(0)).observe(ResizePhase::Error, at(1));
+            let InPlaceState::Failed { retry_at, retries, since } = state else { panic!("{state:?}") };
+            waits.push(retry_at.duration_since(at(0)).as_mins());
+            state = InPlaceState::Failed { retry_at: at(0), retries, since };
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+}

@@ -6,12 +6,13 @@
 //! 1. `snapshot`: its VPA is found by its topmost controller, and its [`Group`] by its own controller;
 //! 2. [`decide_resize`] or [`may_evict`]: what budget and resize state allow ([`InPlaceState`] is the state machine);
 //! 3. [`accept`]: whether it is worth an update and how urgent;
-//! 4. `work`: steps in order of urgency, with fallbacks from resize to eviction;
+//! 4. `work` (with `plan`, `attempt` and `settle`): steps in order of urgency, with fallbacks from resize to eviction;
 //! 5. [`PassReport`]: what became of it, with a [`Reason`] where it was left alone.
 //!
 //! What has to be known across passes is in [`UpdaterMemory`].
 
 mod accept;
+mod attempt;
 mod boost;
 mod config;
 mod decide;
@@ -21,15 +22,18 @@ mod in_place;
 mod memory;
 mod pass;
 mod patch;
+mod plan;
 mod priority;
 mod qos;
 mod reason;
 mod report;
+mod settle;
 mod snapshot;
 mod step;
 mod work;
 
 pub use accept::{Rejection, accept, has_lower_target, meets_eviction_requirements};
+pub use attempt::may_end_boost;
 pub use boost::{BoostError, OriginalResources, expired_annotations, is_boosted, original_resources};
 pub use config::{Config, ConfigError, Features};
 pub use decide::{Decision, Situation, decide_resize, may_evict, may_resize};
@@ -45,4 +49,4 @@ pub use reason::Reason;
 pub use report::{LeftOut, PassReport, PodReport, Tally, Verdict, VpaReport, failure};
 pub use snapshot::{Snapshot, replicas};
 pub use step::{Action, Event, EventTarget, ObjectRef, Outcome, Refusal, Step, StepId};
-pub use work::{groups, may_end_boost};
+pub use work::groups;

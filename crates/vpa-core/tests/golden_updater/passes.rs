@@ -26,6 +26,9 @@ pub(crate) struct Case {
     flags: Flags,
     #[serde(default)]
     feature_gates: Gates,
+    /// The settings are refused at the start.
+    #[serde(default)]
+    refused: bool,
     loops: Vec<Loop>,
 }
 
@@ -57,6 +60,10 @@ struct Want {
 
 pub(crate) fn check(case: &Case) -> Result<(), String> {
     let config = config(&case.flags, &case.feature_gates);
+    golden::expect("refused", &case.refused, &config.validate().is_err())?;
+    if case.refused {
+        return Ok(());
+    }
     let mut memory = UpdaterMemory::new(&config).map_err(|error| error.to_string())?;
     let mut metrics = Metrics::default();
     for (number, one) in case.loops.iter().enumerate() {

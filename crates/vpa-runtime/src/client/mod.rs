@@ -96,7 +96,9 @@ async fn config(flags: &KubeFlags) -> Result<Config, Error> {
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     // Names of the client library's own layers say nothing to a reader.
     let error = match error.downcast_ref::<kube::Error>() {
-        Some(kube::Error::Api(status)) => return format!("{} {}: {}", status.code, status.reason, status.message),
+        Some(kube::Error::Api(status)) => {
+            return format!("{} {}: {}", status.code, status.reason, status.message);
+        }
         Some(kube::Error::Service(inner)) => &**inner as &(dyn std::error::Error + 'static),
         _ => error,
     };

@@ -49,8 +49,10 @@ pub fn command<A: clap::CommandFactory>(component: &Component) -> Command {
     command
 }
 
-/// Gives an argument the parser that Go has for its type.
+/// Gives an argument the parser that Go has for its type, and its place in the help.
 fn go_manners(arg: Arg) -> Arg {
+    let heading = KlogFlags::IGNORED.contains(&arg.get_id().as_str()).then_some("Accepted for compatibility");
+    let arg = arg.help_heading(heading);
     let is = |id: TypeId| arg.get_value_parser().type_id() == id;
     if is(TypeId::of::<bool>()) && !matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
         let off_by_default = arg.get_default_values().is_empty();
@@ -155,7 +157,7 @@ fn normalise(
             }
         };
         if name == "h" {
-            words.push("--help".to_owned());
+            words.push("-h".to_owned());
             continue;
         }
         let value = match (value, booleans.get(&name)) {

@@ -170,7 +170,6 @@ pub enum Verbosity {
 
 /// Flags of Go's log library. All are taken, so that a command line of the Go suite works; only `v` has an effect.
 #[derive(clap::Args, Clone, Debug)]
-#[command(next_help_heading = "Accepted for compatibility")]
 pub struct KlogFlags {
     /// Verbosity of the log: up to 4 info, 5 and 6 debug, from 7 trace
     #[arg(long, default_value_t = 4, value_name = "LEVEL")]

@@ -37,7 +37,8 @@ async fn the_health_check_is_the_go_suites() {
 async fn readiness_names_what_is_missing() {
     let health = Health::default();
     let router = router(Registry::new(), health.clone(), false);
-    assert_eq!(get(&router, "/readyz").await, (200, "ready\n".into()));
+    // Nothing has been checked yet.
+    assert_eq!(get(&router, "/readyz").await, (503, "not ready\n".into()));
     health.check("pods", || Err("not listed yet".into()));
     health.check("crds", || Ok(()));
     health.phase("connecting");

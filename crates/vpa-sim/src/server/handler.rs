@@ -141,7 +141,7 @@ async fn serve_subresource(state: &Arc<State>, call: &Call) -> ApiResult<Respons
         other => call.kind.extra.contains(&other),
     };
     if !known {
-        return Err(ApiError::unknown_path());
+        return Err(if call.kind.custom { call.not_found() } else { ApiError::unknown_path() });
     }
     let (code, body) = match (name, call.verb) {
         ("eviction", Verb::Create) => (StatusCode::CREATED, eviction::evict(state, call)?),

@@ -6,6 +6,7 @@
 //! admission webhooks review them.
 
 mod auth;
+mod cel;
 mod convert;
 mod crd;
 mod defaults;

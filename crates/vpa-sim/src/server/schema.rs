@@ -1,13 +1,13 @@
 //! Structural schemas of CustomResourceDefinitions: pruning, defaulting and validation.
 //!
-//! `x-kubernetes-validations` (CEL) is not evaluated: an object that only such a rule refuses is taken here and refused
-//! by a real API server.
+//! Of `x-kubernetes-validations` the rules are evaluated that [`super::cel`] understands.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 use serde_json::Value;
 
+use super::cel::Rule;
 use super::error::Cause;
 use super::value::{items, text};
 
@@ -34,6 +34,10 @@ pub(crate) struct Schema {
     max_items: Option<u64>,
     pattern: Option<Regex>,
     default: Option<Value>,
+    /// Rules in CEL with what to say where they do not hold.
+    rules: Vec<(Rule, String)>,
+    /// Whether this node or one below has any rule, understood or not.
+    has_rules: bool,
 }
 
 impl Schema {
@@ -53,7 +57,8 @@ impl Schema {
             Value::Bool(true) => Some(Box::new(Self { preserve_unknown: true, ..Self::default() })),
             _ => boxed("additionalProperties"),
         };
-        Self {
+        let rules = items(&source["x-kubernetes-validations"]);
+        let mut schema = Self {
             kind: text(source, &["type"]).to_owned(),
             nullable: source["nullable"] == true,
             int_or_string: source["x-kubernetes-int-or-string"] == true,
@@ -76,7 +81,16 @@ impl Schema {
             max_items: source["maxItems"].as_u64(),
             pattern: source["pattern"].as_str().and_then(|pattern| Regex::new(pattern).ok()),
             default: source.get("default").cloned(),
-        }
+            rules: rules.iter().filter_map(rule).collect(),
+            has_rules: !rules.is_empty(),
+        };
+        let has_rules = schema.children().any(|child| child.has_rules);
+        schema.has_rules |= has_rules;
+        schema
+    }
+
+    fn children(&self) -> impl Iterator<Item = &Self> {
+        self.properties.values().chain(self.additional.as_deref()).chain(self.items.as_deref())
     }
 
     /// Removes what the schema of an object's root does not know; returns the paths.
@@ -153,7 +167,56 @@ impl Schema {
     pub(crate) fn validate(&self, object: &Value) -> Vec<Cause> {
         let mut causes = Vec::new();
         self.validate_at(object, "", &mut causes);
+        if !self.has_rules {
+            return causes;
+        }
+        if causes.iter().any(|cause| cause.reason != "FieldValueInvalid") {
+            causes.push(Cause::invalid(
+                "<nil>",
+                &Value::Null,
+                "some validation rules were not checked because the object was invalid; correct the existing errors \
+                 to complete validation",
+            ));
+        } else {
+            self.check_rules(object, "", &mut causes);
+        }
         causes
+    }
+
+    /// Applies the rules of this node and of those below.
+    fn check_rules(&self, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+        if !self.has_rules || value.is_null() {
+            return;
+        }
+        for (rule, message) in &self.rules {
+            let message = match rule.holds(value) {
+                Ok(true) => continue,
+                Ok(false) => message.clone(),
+                Err(error) => format!("rule evaluation error: {error}"),
+            };
+            causes.push(Cause {
+                reason: "FieldValueInvalid",
+                field: path.to_owned(),
+                message: format!("Invalid value: {message}"),
+            });
+        }
+        match value {
+            Value::Object(map) => {
+                for (name, child) in map {
+                    if let Some(schema) = self.properties.get(name).or(self.additional.as_deref()) {
+                        schema.check_rules(child, &join(path, name), causes);
+                    }
+                }
+            }
+            Value::Array(list) => {
+                for (index, child) in list.iter().enumerate() {
+                    if let Some(schema) = &self.items {
+                        schema.check_rules(child, &format!("{path}[{index}]"), causes);
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     fn validate_at(&self, value: &Value, path: &str, causes: &mut Vec<Cause>) {
@@ -267,6 +330,20 @@ impl Schema {
     fn type_name(&self) -> &str {
         if self.int_or_string { "integer,string" } else { &self.kind }
     }
+}
+
+/// A rule with its message; a rule that is not understood is told in the log.
+fn rule(validation: &Value) -> Option<(Rule, String)> {
+    let source = text(validation, &["rule"]);
+    let parsed = Rule::parse(source);
+    if parsed.is_none() {
+        tracing::warn!(rule = %source, "this validation rule is not evaluated");
+    }
+    let message = match text(validation, &["message"]) {
+        "" => format!("failed rule: {source}"),
+        message => message.to_owned(),
+    };
+    parsed.map(|rule| (rule, message))
 }
 
 fn join(path: &str, name: &str) -> String {

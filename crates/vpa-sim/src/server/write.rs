@@ -383,19 +383,24 @@ async fn prepare_update(
     }
     // A status write is judged by the schema, too: it is one object.
     validate(call, &object)?;
-    if part != Part::Status && call.kind.has_generation() && spec_changed(current, &object) {
+    let own_status = !call.kind.custom || call.version()?.status;
+    if part != Part::Status && call.kind.has_generation() && spec_changed(current, &object, own_status) {
         let generation = current["metadata"]["generation"].as_i64().unwrap_or(0);
         object["metadata"]["generation"] = json!(generation.saturating_add(1));
     }
     Ok(object)
 }
 
-fn spec_changed(old: &Value, new: &Value) -> bool {
+/// Whether anything but metadata changed; a status with an endpoint of its own does not count.
+fn spec_changed(old: &Value, new: &Value, own_status: bool) -> bool {
     let others = |object: &Value| {
         let mut object = object.clone();
         let map = map_mut(&mut object);
-        for key in ["metadata", "status", "apiVersion", "kind"] {
+        for key in ["metadata", "apiVersion", "kind"] {
             map.remove(key);
+        }
+        if own_status {
+            map.remove("status");
         }
         object
     };

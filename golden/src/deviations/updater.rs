@@ -1,5 +1,0 @@
-//! Deviations of the updater cases.
-
-use super::Deviation;
-
-pub(super) const RULES: &[Deviation] = &[];
