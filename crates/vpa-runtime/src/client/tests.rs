@@ -132,6 +132,28 @@ async fn the_limit_is_shared_and_first_come_first_served() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn leases_do_not_wait_behind_writes() {
+    use k8s_openapi::api::coordination::v1::Lease;
+    let api = Api::scripted(|call: &Call| match call.path.contains("/leases/") {
+        true => Answer::ok(r#"{"metadata":{"name":"a"}}"#),
+        false => Answer::ok(r#"{"metadata":{},"items":[]}"#),
+    });
+    let (client, _) = layered(&api, 0.1, 1.0);
+    let maps = config_maps(client.clone());
+    let writes = (0..5).map(|_| {
+        let maps = maps.clone();
+        tokio::spawn(async move { maps.list(&ListParams::default()).await.map(drop) })
+    });
+    let writes: Vec<_> = writes.collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let leases: KubeApi<Lease> = KubeApi::namespaced(client, "ns");
+    let began = Instant::now();
+    leases.get("a").await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert!(!writes.last().unwrap().is_finished(), "the writes wait their turn");
+}
+
 /// A service that never answers.
 fn silent() -> impl tower::Service<
     http::Request<kube::client::Body>,
