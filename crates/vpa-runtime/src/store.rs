@@ -6,6 +6,7 @@
 //! logged once per state, and counted; it never stops the others.
 
 mod feed;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

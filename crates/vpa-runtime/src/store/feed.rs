@@ -5,17 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use compact_str::CompactString;
-use futures::AsyncBufRead;
-use futures::io::AsyncBufReadExt as _;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{Request, Status};
 use kube::{Client, Resource};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::wire::{RawEvent, RawList, Stub, StubMeta, read_line, stub};
 use super::{Listener, Modify, Store, StoreEvent, StoreOptions};
 use crate::client::chain;
 use crate::metrics::RuntimeMetrics;
@@ -26,8 +23,6 @@ const PAGE_MAX: u32 = 500;
 pub const WATCH_SECONDS: u32 = 290;
 /// Longest silence on a watch. The API server ends it after [`WATCH_SECONDS`].
 const SILENCE_MAX: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
-/// Largest event that is read; etcd bounds an object at 1.5 MB, and this leaves room for escapes.
-const LINE_MAX: u64 = 16 * 1024 * 1024;
 /// First wait after a failure; doubles with each, up to [`BACKOFF_MAX`]. client-go's reflector has the same numbers.
 const BACKOFF_FIRST: Duration = Duration::from_millis(800);
 /// Longest wait after a failure.
@@ -36,39 +31,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 /// States of undecodable objects that are remembered, so that each is logged once. With more the log repeats itself.
 const KNOWN_BAD_MAX: usize = 1000;
-
-/// A list, its objects not decoded yet, so that one bad object does not spoil the page.
-#[derive(Deserialize)]
-struct RawList<'a> {
-    #[serde(default)]
-    metadata: ListMeta,
-    #[serde(borrow, default)]
-    items: Option<Vec<&'a RawValue>>,
-}
-
-/// A line of a watch.
-#[derive(Deserialize)]
-struct RawEvent<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    #[serde(borrow)]
-    object: &'a RawValue,
-}
-
-/// What can be read of an object that cannot be decoded.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Stub {
-    metadata: StubMeta,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct StubMeta {
-    name: CompactString,
-    namespace: CompactString,
-    resource_version: String,
-}
 
 /// Why a list or a watch ended.
 enum End {
@@ -380,10 +342,6 @@ where
     }
 }
 
-fn stub(raw: &RawValue) -> Stub {
-    serde_json::from_str(raw.get()).unwrap_or_default()
-}
-
 fn move_to(at: &mut String, stub: Stub) -> Result<(), End> {
     let version = stub.metadata.resource_version;
     if version.is_empty() {
@@ -392,27 +350,6 @@ fn move_to(at: &mut String, stub: Stub) -> Result<(), End> {
     }
     *at = version;
     Ok(())
-}
-
-/// Reads up to the next end of line. `false` at the end of the stream.
-async fn read_line(
-    mut stream: std::pin::Pin<&mut impl AsyncBufRead>,
-    line: &mut Vec<u8>,
-) -> std::io::Result<bool> {
-    use futures::io::AsyncReadExt as _;
-    loop {
-        let read = (&mut stream).take(LINE_MAX).read_until(b'\n', line).await?;
-        if read as u64 >= LINE_MAX && line.last() != Some(&b'\n') {
-            return Err(std::io::Error::other(format!("an event is larger than {LINE_MAX} bytes")));
-        }
-        if read == 0 {
-            return Ok(false);
-        }
-        if !line.iter().all(u8::is_ascii_whitespace) {
-            return Ok(true);
-        }
-        line.clear();
-    }
 }
 
 /// Waits between tries: doubling, with up to a fifth on top so that the stores of many replicas do not come back in step.
