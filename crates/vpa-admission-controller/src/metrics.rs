@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
+use jiff::Timestamp;
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
 use vpa_core::admit::{Outcome, Report, Reviewed};
 
 /// Buckets of `admission_latency_seconds`, in seconds; the Go suite's.
@@ -48,6 +49,7 @@ pub struct WebhookMetrics {
     latency: HistogramVec,
     steps: HistogramVec,
     refused: IntCounterVec,
+    certificate_end: IntGauge,
 }
 
 impl WebhookMetrics {
@@ -86,12 +88,22 @@ impl WebhookMetrics {
                 "HTTP requests that were no reviews, by reason.",
                 "reason",
             )?,
+            certificate_end: IntGauge::new(
+                "vpa_admission_controller_certificate_expiry_timestamp_seconds",
+                "End of validity of the certificate that is served, as a Unix time. After it the API server calls no more.",
+            )?,
         };
         registry.register(Box::new(metrics.pods.clone()))?;
         registry.register(Box::new(metrics.latency.clone()))?;
         registry.register(Box::new(metrics.steps.clone()))?;
         registry.register(Box::new(metrics.refused.clone()))?;
+        registry.register(Box::new(metrics.certificate_end.clone()))?;
         Ok(metrics)
+    }
+
+    /// Shows until when the certificate is valid that is served from now on.
+    pub fn certificate(&self, end: Timestamp) {
+        self.certificate_end.set(end.as_second());
     }
 
     /// Counts the time of a part.

@@ -75,7 +75,8 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
         admit::Config { gates: gates(feature_gates), max_allowed_cpu_boost: max_allowed_cpu_boost.0 };
     let metrics = WebhookMetrics::new(shell.registry())
         .map_err(|error| Error::other("metrics of the webhook", error))?;
-    let router = Arc::new(Webhook::new(Arc::new(state), settings, metrics)).router();
+    metrics.certificate(certificates.served().valid.1);
+    let router = Arc::new(Webhook::new(Arc::new(state), settings, metrics.clone())).router();
     let listener = server::listen(&listen_address(&serving)?).await?;
     tracing::info!(port = serving.port, self_made = certificates.self_made(), "serving reviews");
     // Not the shell's own token: the server outlives the signal by the delay.
@@ -85,7 +86,7 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
     shell.health().phase("serving");
 
     let registered = start_registration(&shell, &cluster, &certificates, register.then_some(registration));
-    start_certificate_watch(&shell, &certificates, serving.reload_cert, registered);
+    start_certificate_watch(&shell, &certificates, serving.reload_cert, metrics, registered);
     start_heartbeat(&shell, &cluster, &heartbeat, lease_namespace, &certificates, &serves);
 
     watch_server(&shell, server, &stop_serving, serving.shutdown_delay.as_std()).await
@@ -228,14 +229,24 @@ fn start_registration(
     wake
 }
 
-fn start_certificate_watch(shell: &Shell, certificates: &Certificates, reload: bool, changed: Arc<Notify>) {
+fn start_certificate_watch(
+    shell: &Shell,
+    certificates: &Certificates,
+    reload: bool,
+    metrics: WebhookMetrics,
+    changed: Arc<Notify>,
+) {
     if !reload && !certificates.self_made() {
         return;
     }
     let (certificates, stop) = (certificates.clone(), shell.stopping());
     shell.vital("watch of the certificate", async move {
+        let on_change = || {
+            metrics.certificate(certificates.served().valid.1);
+            changed.notify_one();
+        };
         tokio::select! {
-            () = certificates.watch(|| changed.notify_one()) => {}
+            () = certificates.watch(on_change) => {}
             () = stop.cancelled() => {}
         }
         Ok(())
