@@ -144,7 +144,7 @@ fn slim(pod: &mut Pod) {
 /// Evictions for want of memory, which the kubelet tells of in events.
 fn watch_evictions(shell: &Shell, cluster: &vpa_runtime::Cluster, scope: &Scope, inbox: &Inbox) {
     let inbox = inbox.clone();
-    let options = StoreOptions::named("evictions").scope(scope).fields("reason=Evicted").on_event(move |event| {
+    let options = StoreOptions::named("evictions").scope(scope).fields("reason=Evicted").optional().on_event(move |event| {
         if let StoreEvent::Applied { before: None, now } = event {
             inbox.put(ooms_of_event(now));
         }

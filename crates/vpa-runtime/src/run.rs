@@ -263,14 +263,17 @@ impl Shell {
         Ok(cluster)
     }
 
-    /// Starts a store, as a vital task, and makes readiness wait for it.
+    /// Starts a store, as a vital task, and makes readiness wait for it unless it is [`StoreOptions::optional`].
     pub fn watch<K>(&self, cluster: &Cluster, options: StoreOptions<K>) -> Store<K>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Send + Sync + 'static,
     {
+        let optional = options.is_optional();
         let (store, feed) = store::feed(cluster, options, self.metrics.clone(), self.stop.clone());
-        let watched = store.clone();
-        self.health.check(store.name(), move || watched.ready());
+        if !optional {
+            let watched = store.clone();
+            self.health.check(store.name(), move || watched.ready());
+        }
         self.vital(format!("watch of {}", store.name()), async move {
             feed.await;
             Ok(())

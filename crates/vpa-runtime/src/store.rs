@@ -52,12 +52,21 @@ pub struct StoreOptions<K> {
     fields: Option<String>,
     modify: Option<Modify<K>>,
     listener: Option<Listener<K>>,
+    optional: bool,
 }
 
 impl<K> StoreOptions<K> {
     /// All objects of the kind, under a name for logs, metrics and readiness (`pods`, `vpas`, …).
     pub fn named(name: &'static str) -> Self {
-        Self { name, namespace: None, labels: None, fields: None, modify: None, listener: None }
+        Self {
+            name,
+            namespace: None,
+            labels: None,
+            fields: None,
+            modify: None,
+            listener: None,
+            optional: false,
+        }
     }
 
     /// Only this namespace; `None` for all.
@@ -86,6 +95,17 @@ impl<K> StoreOptions<K> {
     pub fn fields(mut self, selector: impl Into<String>) -> Self {
         self.fields = Some(selector.into());
         self
+    }
+
+    /// The program works without these objects: readiness does not wait for them, such as where a right is missing.
+    #[must_use]
+    pub fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+
+    pub(crate) fn is_optional(&self) -> bool {
+        self.optional
     }
 
     /// Slims each object before it is kept. The managed fields are dropped in any case.

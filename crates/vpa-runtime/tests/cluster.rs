@@ -156,6 +156,9 @@ async fn a_store_outlives_refused_lists_and_watches() {
     assert!(fixture.server.add_fault(refuse("watch", 500, 1)));
     api.create(&PostParams::default(), &map("a", "0")).await.unwrap();
     let store = fixture.shell.watch::<ConfigMap>(&fixture.cluster, StoreOptions::named("maps"));
+    let optional = StoreOptions::<Pod>::named("optional").optional();
+    fixture.shell.watch::<Pod>(&fixture.cluster, optional);
+    assert!(!fixture.shell.health().ready().1.contains("optional"), "readiness does not wait for it");
     eventually("the refusal is told", || store.trouble().is_some_and(|text| text.contains("403"))).await;
     assert!(store.wait_synced(&fixture.shell.stopping()).await);
     api.create(&PostParams::default(), &map("b", "0")).await.unwrap();
@@ -296,8 +299,8 @@ async fn leadership_passes_on() {
     let fixture = Fixture::start().await;
     let flags = LeaderElectFlags {
         leader_elect: true,
-        leader_elect_lease_duration: GoDuration::from_secs(2),
-        leader_elect_renew_deadline: GoDuration::from_millis(1500),
+        leader_elect_lease_duration: GoDuration::from_secs(60),
+        leader_elect_renew_deadline: GoDuration::from_secs(40),
         leader_elect_retry_period: GoDuration::from_millis(100),
         leader_elect_resource_lock: "leases".into(),
         leader_elect_resource_name: "lease".into(),

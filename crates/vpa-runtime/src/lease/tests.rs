@@ -65,8 +65,8 @@ fn serve() -> (Arc<Mutex<Server>>, Api) {
 fn flags(elect: bool) -> LeaderElectFlags {
     LeaderElectFlags {
         leader_elect: elect,
-        leader_elect_lease_duration: GoDuration::from_secs(1),
-        leader_elect_renew_deadline: GoDuration::from_millis(600),
+        leader_elect_lease_duration: GoDuration::from_secs(4),
+        leader_elect_renew_deadline: GoDuration::from_secs(3),
         leader_elect_retry_period: GoDuration::from_millis(50),
         leader_elect_resource_lock: "leases".into(),
         leader_elect_resource_name: "lease".into(),
@@ -106,7 +106,7 @@ async fn one_leads_and_the_other_takes_over_at_once_after_a_release() {
     let waiting = second.clone();
     let cluster = api.cluster();
     let follower = tokio::spawn(async move { waiting.lead(&cluster, &flags(true)).await });
-    tokio::time::sleep(Duration::from_millis(1300)).await;
+    tokio::time::sleep(Duration::from_millis(4300)).await;
     assert!(leader.holds() && !follower.is_finished(), "renewed beyond the lease's duration");
     let labels = [("lease", "ns/lease"), ("holder", first_holder.as_str())];
     assert_eq!(second.metrics().lease_holder.with_label_values(&labels.map(|(_, value)| value)).get(), 1);
@@ -116,7 +116,7 @@ async fn one_leads_and_the_other_takes_over_at_once_after_a_release() {
     assert!(token.is_cancelled());
     let began = std::time::Instant::now();
     let taken = follower.await.unwrap().unwrap().unwrap();
-    assert!(taken.holds() && began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(taken.holds() && began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_ne!(holder(&server), first_holder);
     let transitions = server.lock().lease.as_ref().unwrap()["spec"]["leaseTransitions"].clone();
     assert_eq!(transitions, json!(1));
@@ -131,7 +131,7 @@ async fn a_leader_that_cannot_renew_stops_before_others_may_take_over() {
     let began = std::time::Instant::now();
     leadership.token().cancelled().await;
     assert!(!leadership.holds());
-    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     let death = deaths.recv().await.unwrap();
     assert!(matches!(&death, Error::LeadershipLost { lease, .. } if lease == "ns/lease"), "{death}");
     assert_eq!((death.exit_code(), shell.metrics().leading.get()), (1, 0));

@@ -65,7 +65,7 @@ where
         options: StoreOptions<K>,
         metrics: Arc<RuntimeMetrics>,
     ) -> Self {
-        let StoreOptions { name: _, namespace, labels, fields, modify, listener } = options;
+        let StoreOptions { name: _, namespace, labels, fields, modify, listener, optional: _ } = options;
         let request = Request::new(K::url_path(&(), namespace.as_deref()));
         Self { client, store, request, labels, fields, modify, listener, metrics, known_bad: HashMap::new() }
     }
