@@ -10,7 +10,8 @@ use vpa_core::model::Settings;
 use vpa_core::recommend::{Config, ResourceConfig, Scope as ServedScope};
 use vpa_runtime::FlagError;
 use vpa_runtime::flags::{
-    CommonFlags, FeatureGates, GoDuration, LeaderElectFlags, Scope, parse_non_negative, parse_positive_duration,
+    CommonFlags, FeatureGates, GoDuration, LeaderElectFlags, Scope, parse_non_negative,
+    parse_positive_duration,
 };
 
 /// Flags of the recommender.
@@ -194,7 +195,11 @@ impl RecommenderFlags {
             container_recommendation_max_allowed_memory,
         } = self;
         if !matches!(storage.as_str(), "" | "checkpoint") {
-            return Err(FlagError::new("storage", storage, "checkpoint; other kinds of history are not there yet"));
+            return Err(FlagError::new(
+                "storage",
+                storage,
+                "checkpoint; other kinds of history are not there yet",
+            ));
         }
         if update_worker_count == 0 {
             return Err(FlagError::new("update-worker-count", "0", "1 or more"));
@@ -265,5 +270,8 @@ fn signed(duration: GoDuration) -> SignedDuration {
 
 /// Reads a number from 0 to 1.
 fn parse_fraction(text: &str) -> Result<f64, String> {
-    parse_non_negative(text).ok().filter(|value| *value <= 1.0).ok_or_else(|| "a number from 0 to 1".to_owned())
+    parse_non_negative(text)
+        .ok()
+        .filter(|value| *value <= 1.0)
+        .ok_or_else(|| "a number from 0 to 1".to_owned())
 }

@@ -38,7 +38,8 @@ pub(crate) async fn for_each(
     loop {
         let mut params = ListParams::default().limit(PAGE);
         params.continue_token = next.take();
-        let page = api.list(&params).await.map_err(|error| Error::other("listing checkpoints", chain(&error)))?;
+        let page =
+            api.list(&params).await.map_err(|error| Error::other("listing checkpoints", chain(&error)))?;
         for object in page.items {
             let name = object.metadata.name.clone().unwrap_or_default();
             let namespace = object.metadata.namespace.clone().unwrap_or_default();
@@ -178,17 +179,19 @@ pub(crate) async fn remove(
             let api: Api<VerticalPodAutoscalerCheckpoint> =
                 Api::namespaced(cluster.client.clone(), &orphan.id.namespace);
             let name = orphan.id.name.clone();
-            let preconditions = Preconditions {
-                uid: orphan.uid.clone(),
-                resource_version: orphan.resource_version.clone(),
-            };
+            let preconditions =
+                Preconditions { uid: orphan.uid.clone(), resource_version: orphan.resource_version.clone() };
             let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
             async move {
                 match api.delete(&name, &params).await {
                     Ok(_) => Attempt::Over(Outcome::Done(())),
                     // Written since: somebody still needs it.
-                    Err(error) if Failure::of(&error) == Failure::Conflict => Attempt::Over(Outcome::Unchanged),
-                    Err(error) if Failure::of(&error) == Failure::NotFound => Attempt::Over(Outcome::Unchanged),
+                    Err(error) if Failure::of(&error) == Failure::Conflict => {
+                        Attempt::Over(Outcome::Unchanged)
+                    }
+                    Err(error) if Failure::of(&error) == Failure::NotFound => {
+                        Attempt::Over(Outcome::Unchanged)
+                    }
                     Err(error) => Attempt::Over(Failure::of(&error).into()),
                 }
             }
@@ -261,10 +264,16 @@ mod tests {
     async fn one_broken_checkpoint_hides_no_other() {
         let item = |name: &str, status: Value| json!({"metadata": {"name": name, "namespace": "n"}, "spec": {}, "status": status});
         let pages = vec![
-            (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {"continue": "x"}, "items": [
-                item("a", json!({})), item("b", json!({"totalSamplesCount": "many"})),
-            ]})),
-            (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": [item("c", json!({}))]})),
+            (
+                200,
+                json!({"kind": "List", "apiVersion": "v1", "metadata": {"continue": "x"}, "items": [
+                    item("a", json!({})), item("b", json!({"totalSamplesCount": "many"})),
+                ]}),
+            ),
+            (
+                200,
+                json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": [item("c", json!({}))]}),
+            ),
         ];
         let (cluster, calls) = scripted(pages);
         let mut names = Vec::new();

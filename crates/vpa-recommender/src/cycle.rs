@@ -9,13 +9,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vpa_api::VerticalPodAutoscaler;
 use vpa_api::pod::Pod;
-use vpa_core::model::{
-    ApplyError, ClusterState, ObjectId, Observation, PodId, Rejection, VpaId,
-};
+use vpa_core::model::{ApplyError, ClusterState, ObjectId, Observation, PodId, Rejection, VpaId};
 use vpa_core::recommend::{CyclePlan, plan, resolve};
 use vpa_runtime::metrics::RuntimeMetrics;
 use vpa_runtime::targets::Targets;
-use vpa_runtime::{Cluster, Error, Executor, Outcome, Store, clock};
+use vpa_runtime::{Cluster, Executor, Outcome, Store, clock};
 
 use crate::args::Options;
 use crate::inbox::Inbox;
@@ -25,6 +23,9 @@ use crate::{FINISH_MAX, checkpoints, statuses, usage};
 /// Longest time for writing statuses in a cycle. At the API server's slowest (200 writes a second) it is enough for the
 /// 10,000 VPAs of the largest clusters; those that do not get their turn are in the next plan.
 const STATUSES_MAX: Duration = Duration::from_secs(60);
+
+/// Time between two tries to read the checkpoints; the client has tried for some seconds by itself then.
+const RESTORE_RETRY: Duration = Duration::from_secs(2);
 
 /// Longest time for removing checkpoints in a cycle; those that are left come up again.
 const REMOVAL_MAX: Duration = Duration::from_secs(10);
@@ -83,11 +84,8 @@ impl Cycle {
     }
 
     /// Reads the checkpoints, before the first cycle. Tries until they come: to go on without history would publish
-    /// recommendations made from nothing.
-    ///
-    /// # Errors
-    /// None at present; the program's stop ends the wait.
-    pub(crate) async fn restore(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+    /// recommendations made from nothing, and write them over the history. Returns `false` if `stop` came first.
+    pub(crate) async fn restore(&mut self, stop: &CancellationToken) -> bool {
         let began = Instant::now();
         self.load_vpas();
         loop {
@@ -117,13 +115,13 @@ impl Cycle {
                 Ok((read, unreadable)) => {
                     let seconds = began.elapsed().as_secs_f64();
                     tracing::info!(read, unreadable, restored, seconds, "checkpoints restored");
-                    return Ok(());
+                    return true;
                 }
-                Err(error) => tracing::warn!(%error, "checkpoints do not come; trying again in 2 s"),
+                Err(error) => tracing::warn!(%error, "checkpoints do not come; trying again"),
             }
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(Duration::from_secs(2)) => {}
+                () = stop.cancelled() => return false,
+                () = tokio::time::sleep(RESTORE_RETRY) => {}
             }
         }
     }
@@ -256,8 +254,13 @@ impl Cycle {
             tracing::debug!(entries = usage.unreadable, "entries of metrics.k8s.io that cannot be read");
         }
         for usage::Sample { container, time, amounts } in &usage.samples {
-            let cpu = amounts.cpu_millicores.map(|millicores| Observation::Cpu { container, time: *time, millicores });
-            let memory = amounts.memory_bytes.map(|bytes| Observation::Memory { container, time: *time, bytes });
+            let cpu = amounts.cpu_millicores.map(|millicores| Observation::Cpu {
+                container,
+                time: *time,
+                millicores,
+            });
+            let memory =
+                amounts.memory_bytes.map(|bytes| Observation::Memory { container, time: *time, bytes });
             for observation in cpu.into_iter().chain(memory) {
                 let outcome = label(&self.state.apply(observation, now));
                 *counts.entry(outcome).or_default() += 1;
@@ -396,7 +399,9 @@ impl Cycle {
         let report = checkpoints::remove(&self.cluster, &self.removals, found, deadline, stop).await;
         for (orphan, outcome) in &report.outcomes {
             match outcome {
-                Outcome::Done(()) => tracing::info!(checkpoint = %orphan.id, "checkpoint of a VPA that is gone removed"),
+                Outcome::Done(()) => {
+                    tracing::info!(checkpoint = %orphan.id, "checkpoint of a VPA that is gone removed")
+                }
                 other => {
                     let problem = other.problem();
                     tracing::debug!(checkpoint = %orphan.id, problem, "checkpoint not removed");

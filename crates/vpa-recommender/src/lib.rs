@@ -86,7 +86,10 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
     }
     let interval = options.interval;
     let mut cycle = Cycle::new(cluster, sources, options, metrics, shell.metrics());
-    cycle.restore(&stop).await?;
+    if !cycle.restore(&stop).await {
+        leadership.release().await;
+        return Ok(());
+    }
     shell.health().phase("recommending");
     shell.health().monitor(interval * 5);
     let mut due = Instant::now();
@@ -118,19 +121,18 @@ fn watch_pods(
     metrics: &Arc<RecommenderMetrics>,
 ) -> Store<Pod> {
     let (inbox, metrics) = (inbox.clone(), metrics.clone());
-    let options = StoreOptions::named("pods")
-        .scope(scope)
-        .fields("status.phase!=Pending")
-        .modify(slim)
-        .on_event(move |event| {
-            if let StoreEvent::Applied { before, now } = event {
-                let ooms = ooms_of_pod(before.map(Arc::as_ref), now);
-                for oom in &ooms {
-                    metrics.observe_oom_source(now, &oom.container.container);
+    let options =
+        StoreOptions::named("pods").scope(scope).fields("status.phase!=Pending").modify(slim).on_event(
+            move |event| {
+                if let StoreEvent::Applied { before, now } = event {
+                    let ooms = ooms_of_pod(before.map(Arc::as_ref), now);
+                    for oom in &ooms {
+                        metrics.observe_oom_source(now, &oom.container.container);
+                    }
+                    inbox.put(ooms);
                 }
-                inbox.put(ooms);
-            }
-        });
+            },
+        );
     shell.watch(cluster, options)
 }
 
@@ -144,11 +146,13 @@ fn slim(pod: &mut Pod) {
 /// Evictions for want of memory, which the kubelet tells of in events.
 fn watch_evictions(shell: &Shell, cluster: &vpa_runtime::Cluster, scope: &Scope, inbox: &Inbox) {
     let inbox = inbox.clone();
-    let options = StoreOptions::named("evictions").scope(scope).fields("reason=Evicted").optional().on_event(move |event| {
-        if let StoreEvent::Applied { before: None, now } = event {
-            inbox.put(ooms_of_event(now));
-        }
-    });
+    let options = StoreOptions::named("evictions").scope(scope).fields("reason=Evicted").optional().on_event(
+        move |event| {
+            if let StoreEvent::Applied { before: None, now } = event {
+                inbox.put(ooms_of_event(now));
+            }
+        },
+    );
     shell.watch::<k8s_openapi::api::core::v1::Event>(cluster, options);
 }
 

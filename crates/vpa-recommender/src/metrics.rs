@@ -21,13 +21,13 @@ const METRICS_CLIENT: &str = "default-metrics-client";
 const API: &str = "v1";
 
 const LATENCY_BUCKETS: [f64; 19] = [
-    1.0, 2.0, 5.0, 7.5, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 90.0, 120.0, 150.0, 180.0, 240.0, 300.0, 600.0, 900.0,
-    1800.0,
+    1.0, 2.0, 5.0, 7.5, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 90.0, 120.0, 150.0, 180.0, 240.0, 300.0, 600.0,
+    900.0, 1800.0,
 ];
 
 const RELATIVE_BUCKETS: [f64; 29] = [
-    -1.0, -0.75, -0.5, -0.25, -0.1, -0.05, -0.025, -0.01, -0.005, -0.0025, -0.001, 0.0, 0.001, 0.0025, 0.005, 0.01,
-    0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0,
+    -1.0, -0.75, -0.5, -0.25, -0.1, -0.05, -0.025, -0.01, -0.005, -0.0025, -0.001, 0.0, 0.001, 0.0025, 0.005,
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0,
 ];
 
 /// Buckets of amounts: each twice the one before.
@@ -296,7 +296,9 @@ fn changes(
 ) -> Vec<(String, f64, f64)> {
     let containers = |status: &VerticalPodAutoscalerStatus| {
         let recommendation = status.recommendation.as_ref();
-        recommendation.and_then(|recommendation| recommendation.container_recommendations.clone()).unwrap_or_default()
+        recommendation
+            .and_then(|recommendation| recommendation.container_recommendations.clone())
+            .unwrap_or_default()
     };
     let before = old.map(containers).unwrap_or_default();
     let mut changes = Vec::new();

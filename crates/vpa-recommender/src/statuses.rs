@@ -146,10 +146,14 @@ mod tests {
         ];
         let (label, calls) = outcome(answers, write_of(seen, &[("RecommendationProvided", "True")])).await;
         assert_eq!(label, "done");
-        let methods: Vec<_> = calls.iter().map(|(method, path, _)| (method.as_str(), path.as_str())).collect();
+        let methods: Vec<_> =
+            calls.iter().map(|(method, path, _)| (method.as_str(), path.as_str())).collect();
         let path = "/apis/autoscaling.k8s.io/v1/namespaces/n/verticalpodautoscalers/v";
         let status_path = format!("{path}/status");
-        assert_eq!(methods, [("PATCH", status_path.as_str()), ("GET", path), ("PATCH", status_path.as_str())]);
+        assert_eq!(
+            methods,
+            [("PATCH", status_path.as_str()), ("GET", path), ("PATCH", status_path.as_str())]
+        );
         let body = |n: usize| calls[n].2.clone();
         assert_eq!(body(0)["metadata"]["resourceVersion"], "1");
         assert_eq!(body(2)["metadata"]["resourceVersion"], "2");
@@ -176,8 +180,7 @@ mod tests {
     #[test]
     fn conditions_of_others_stay_and_own_ones_are_replaced() {
         let computed = status(&[("Alien", "Old"), ("RecommendationProvided", "True")]);
-        let present =
-            status(&[("Alien", "A"), ("Alien", "B"), ("NoPodsMatched", "True"), ("Zebra", "Z")]);
+        let present = status(&[("Alien", "A"), ("Alien", "B"), ("NoPodsMatched", "True"), ("Zebra", "Z")]);
         let want = status(&[("Alien", "B"), ("RecommendationProvided", "True"), ("Zebra", "Z")]);
         assert_eq!(onto(&computed, Some(&present)), want);
         assert_eq!(onto(&computed, None), status(&[("RecommendationProvided", "True")]));

@@ -54,10 +54,12 @@ pub(crate) async fn read(cluster: &Cluster, namespace: Option<&str>) -> Result<U
         Some(namespace) => format!("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods"),
         None => "/apis/metrics.k8s.io/v1beta1/pods".to_owned(),
     };
-    let request =
-        http::Request::get(path).body(Vec::new()).map_err(|error| UsageError::Unavailable(error.to_string()))?;
+    let request = http::Request::get(path)
+        .body(Vec::new())
+        .map_err(|error| UsageError::Unavailable(error.to_string()))?;
     let answer = tokio::time::timeout(TIMEOUT, cluster.client.request_text(request)).await;
-    let text = answer.map_err(|_| UsageError::Unavailable(format!("no answer in {} s", TIMEOUT.as_secs())))?;
+    let text =
+        answer.map_err(|_| UsageError::Unavailable(format!("no answer in {} s", TIMEOUT.as_secs())))?;
     let text = text.map_err(|error| match Failure::of(&error) {
         Failure::NotFound => UsageError::NotServed,
         Failure::Forbidden(text) => UsageError::Forbidden(text),

@@ -27,7 +27,11 @@ type GoFlags<'a> = BTreeMap<&'a str, GoFlag<'a>>;
 
 /// The programs by the name that the Go suite's component has.
 fn programs() -> Vec<(&'static str, Command)> {
-    vec![("updater", vpa_updater::command()), ("admission-controller", vpa_admission_controller::command())]
+    vec![
+        ("recommender", vpa_recommender::command()),
+        ("updater", vpa_updater::command()),
+        ("admission-controller", vpa_admission_controller::command()),
+    ]
 }
 
 /// Writes the reference, or compares it with what is on disk.

@@ -145,7 +145,8 @@ impl Cycles {
             due.extend(self.state.checkpoints_of(&id, &merged, now));
         }
         // The reference writes all that are due; here only those that say something new are.
-        let changed: Vec<_> = due.iter().filter(|write| write.changed).map(|write| &write.container).collect();
+        let changed: Vec<_> =
+            due.iter().filter(|write| write.changed).map(|write| &write.container).collect();
         let planned: Vec<_> = plan.checkpoint_writes.iter().map(|write| &write.container).collect();
         expect("changed checkpoints", &changed, &planned)?;
         for write in &plan.checkpoint_writes {

@@ -36,7 +36,13 @@ pub(super) fn nanos(text: &str) -> Option<i128> {
 #[test]
 fn texts_become_numbers() {
     let one = 1_000_000_000;
-    let cases = [("1", one), ("1.500", one * 3 / 2), ("10e9", one * 10_i128.pow(10)), ("-5m", -5_000_000), ("2Ki", 2048 * one)];
+    let cases = [
+        ("1", one),
+        ("1.500", one * 3 / 2),
+        ("10e9", one * 10_i128.pow(10)),
+        ("-5m", -5_000_000),
+        ("2Ki", 2048 * one),
+    ];
     for (text, want) in cases {
         assert_eq!(nanos(text), Some(want), "{text}");
     }

@@ -25,7 +25,8 @@ pub(super) fn rewrite(recommendation: &mut Value) {
             fit(container, resource);
         }
         if let Some(container) = container.as_object_mut() {
-            container.retain(|key, list| key == "target" || !list.as_object().is_some_and(|list| list.is_empty()));
+            container
+                .retain(|key, list| key == "target" || !list.as_object().is_some_and(|list| list.is_empty()));
         }
     }
     if recommendation["containerRecommendations"].is_null()

@@ -33,7 +33,9 @@ pub(super) fn overlooked(case: &Value) -> Vec<Value> {
                 let restarted = status["restartCount"].as_i64() > other["restartCount"].as_i64();
                 let waits = status["state"].get("waiting").is_some();
                 let known = |time: &Value| {
-                    ["state", "lastState"].iter().any(|state| other[state]["terminated"]["finishedAt"] == *time)
+                    ["state", "lastState"]
+                        .iter()
+                        .any(|state| other[state]["terminated"]["finishedAt"] == *time)
                 };
                 let time = killed("lastState").filter(|time| restarted && waits && !known(time));
                 found.extend(time.map(|time| record(time, old)));
@@ -46,7 +48,8 @@ pub(super) fn overlooked(case: &Value) -> Vec<Value> {
 /// Memory request in force for a container, in bytes: what the kubelet reports, else what the spec says.
 fn request(pod: &Value, name: &Value) -> i64 {
     let named = |list: &Value| list.as_array().into_iter().flatten().find(|c| c["name"] == *name).cloned();
-    let status = named(&pod["status"]["containerStatuses"]).filter(|status| status.get("resources").is_some());
+    let status =
+        named(&pod["status"]["containerStatuses"]).filter(|status| status.get("resources").is_some());
     let container = status.or_else(|| named(&pod["spec"]["containers"])).unwrap_or_default();
     let memory = container["resources"]["requests"]["memory"].as_str().and_then(nanos).unwrap_or(0);
     (memory / 1_000_000_000) as i64

@@ -82,12 +82,8 @@ fn own_minimum(case: &Value) -> bool {
     })
 }
 
-const SETTINGS: [&str; 4] = [
-    "memoryAggregationIntervalCount",
-    "memoryAggregationIntervalSeconds",
-    "oomBumpUpRatio",
-    "oomMinBumpUp",
-];
+const SETTINGS: [&str; 4] =
+    ["memoryAggregationIntervalCount", "memoryAggregationIntervalSeconds", "oomBumpUpRatio", "oomMinBumpUp"];
 
 /// Whether a VPA's own settings end with a change of its policy.
 fn ends_settings(case: &Value) -> bool {
@@ -98,7 +94,9 @@ fn ends_settings(case: &Value) -> bool {
         let list = vpa["containerPolicies"].as_array().cloned().unwrap_or_default();
         let names = |policy: &Value| policy["containerName"].as_str().unwrap_or("").to_owned();
         list.iter()
-            .flat_map(|policy| SETTINGS.iter().filter(|key| policy.get(**key).is_some()).map(|key| (names(policy), *key)))
+            .flat_map(|policy| {
+                SETTINGS.iter().filter(|key| policy.get(**key).is_some()).map(|key| (names(policy), *key))
+            })
             .collect()
     };
     let mut present = settings(&case["vpas"][0]);
@@ -169,7 +167,10 @@ impl Walk {
                     for (container, state) in containers.iter().filter(|(_, s)| s.last != s.reference) {
                         let name = &names[*container as usize];
                         let pod = &case["pods"][name[0].as_u64().unwrap_or(0) as usize]["name"];
-                        let key = (pod.as_str().unwrap_or("").to_owned(), name[1].as_str().unwrap_or("").to_owned());
+                        let key = (
+                            pod.as_str().unwrap_or("").to_owned(),
+                            name[1].as_str().unwrap_or("").to_owned(),
+                        );
                         walk.shown.extend(state.last.map(|time| (recommendation, key, time)));
                     }
                     recommendation += 1;
@@ -228,7 +229,8 @@ fn interval(case: &Value, vpa: usize, container: &Value) -> i64 {
     let list = case["vpas"][vpa]["containerPolicies"].as_array().cloned().unwrap_or_default();
     let named = list.iter().find(|policy| policy["containerName"] == *container);
     let policy = named.or_else(|| list.iter().rfind(|policy| policy["containerName"] == "*"));
-    let own = policy.filter(|_| per_vpa_config(case)).and_then(|p| p["memoryAggregationIntervalSeconds"].as_i64());
+    let own =
+        policy.filter(|_| per_vpa_config(case)).and_then(|p| p["memoryAggregationIntervalSeconds"].as_i64());
     let text = case["flags"]["memory-aggregation-interval"].as_str().unwrap_or("24h");
     let (number, unit) = text.split_at(text.len() - 1);
     let unit = match unit {

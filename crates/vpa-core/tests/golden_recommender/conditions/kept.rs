@@ -36,7 +36,8 @@ pub(super) fn run(case: &Case) -> Result<(), String> {
                 let before = before.unwrap_or_default();
                 expect(&what("recommendation"), &before.recommendation, &after.recommendation)?;
                 let shown = |list: &Option<Vec<_>>| {
-                    plain(&json!({"conditions": list.clone().map(|list| super::show(&list, cycles.now))}), true)
+                    let list = super::show(list.as_deref().unwrap_or(&[]), cycles.now);
+                    plain(&json!({"conditions": list}), true)
                 };
                 expect_json(&what("conditions"), &shown(&before.conditions), &shown(&after.conditions))?;
                 unsupported(step, &cycles.status()?).map_err(|error| what(&error))?;
@@ -84,7 +85,8 @@ fn plain(status: &Value, without_unsupported: bool) -> Value {
 
 /// The status has to tell what is wrong with the target.
 fn unsupported(step: &Step, status: &Value) -> Result<(), String> {
-    let told = status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "ConfigUnsupported");
+    let told =
+        status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "ConfigUnsupported");
     let target = target(step)?;
     let want = target.message().map(|message| json!(message));
     expect("message of ConfigUnsupported", &want.as_ref(), &told.map(|condition| &condition["message"]))
