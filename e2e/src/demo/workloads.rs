@@ -73,7 +73,7 @@ pub const ALL: [Workload; 12] = [
         name: "reports",
         shape: "over-provisioned",
         requests: ("2000m", "4Gi"),
-        usage: "steady cpu=80m memory=300Mi",
+        usage: "steady cpu=88m memory=304Mi",
         ..PLAIN
     },
     Workload {
@@ -107,7 +107,7 @@ pub const ALL: [Workload; 12] = [
         shape: "OOM-killed",
         requests: ("200m", "200Mi"),
         memory_limit: Some("256Mi"),
-        usage: "climb cpu=120m memory=120Mi..420Mi over=1h",
+        usage: "climb cpu=120m memory=120Mi..330Mi over=1h",
         ..PLAIN
     },
     Workload {
@@ -134,7 +134,7 @@ pub const ALL: [Workload; 12] = [
         mode: "InPlaceOrRecreate",
         replicas: 3,
         requests: ("20m", "64Mi"),
-        usage: "steady cpu=110m memory=280Mi",
+        usage: "steady cpu=118m memory=280Mi",
         ..PLAIN
     },
     Workload {
