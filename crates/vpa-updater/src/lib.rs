@@ -45,6 +45,9 @@ pub fn command() -> clap::Command {
 /// Pods that are worth looking at: they have a node and have not ended.
 const POD_FIELDS: &str = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
 
+/// Longest time that the end of the program waits for events: well within the 25 s that it has.
+const EVENTS_DRAIN_MAX: Duration = Duration::from_secs(5);
+
 /// Passes without a sign of life after which the program counts as dead; the Go suite's number.
 const HEALTH_PASSES: u32 = 5;
 
@@ -94,9 +97,9 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
         events,
     };
     updater.run(&shell, &leadership, memory, interval).await;
-    // The queue of events is emptied before leadership goes; it is short, and the drain is bounded.
+    // What was done is told before leadership goes, but nobody waits for it for long.
     drop(updater);
-    let _ = written.await;
+    let _ = tokio::time::timeout(EVENTS_DRAIN_MAX, written).await;
     leadership.release().await;
     Ok(())
 }

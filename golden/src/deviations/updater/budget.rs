@@ -222,7 +222,7 @@ pub(super) fn is_resizing(pod: &Value) -> bool {
     resize.is_some_and(|condition| condition["status"] == "True")
 }
 
-fn eviction_log(pod: &Value, vpa: &str) -> Value {
+pub(super) fn eviction_log(pod: &Value, vpa: &str) -> Value {
     let name = text(pod, "/metadata/name");
     json!([
         { "call": "evict", "pod": full_name(pod) },

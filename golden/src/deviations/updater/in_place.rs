@@ -80,6 +80,24 @@ pub(super) fn phase(pod: &Value) -> &'static str {
     }
 }
 
+/// Whether the fallback of a resize is due: at once, or after a time that counts from when it was first seen.
+fn is_due(pod: &Value, case: &Value) -> bool {
+    let limit = match phase(pod) {
+        "Deferred" => 300,
+        "InProgress" => 3600,
+        _ => return true,
+    };
+    let seen = case.pointer("/lastInPlaceAttempts").and_then(|times| times.get(full_name(pod))?.as_str());
+    seen.is_some_and(|seen| seconds(text(case, "/now")) - seconds(seen) > limit)
+}
+
+/// Seconds of a time like `2026-08-15T12:00:00Z`, from some day on; good for differences within a month.
+fn seconds(time: &str) -> i64 {
+    let part =
+        |from: usize| time.get(from..from + 2).and_then(|digits| digits.parse::<i64>().ok()).unwrap_or(0);
+    ((part(8) * 24 + part(11)) * 60 + part(14)) * 60 + part(17)
+}
+
 /// Whether limits stay as they are while requests move away from them, or a pod without resources gets some.
 fn qos_would_change(pod: &Value, input: &Value) -> bool {
     let ops: Vec<Value> = list(pod, "/spec/containers")
@@ -169,8 +187,9 @@ pub(super) fn rewrite(case: &mut Value) {
         if settled && can_be_asked && before != "InPlaceInfeasibleCached" {
             step["decision"] = if free { "InPlaceApproved" } else { "InPlaceDeferred" }.into();
         }
-        if settled && !is_pending(pod) {
-            step["canEvict"] = scene.group(pod).is_some_and(|group| !group.below_min && disruptable).into();
+        if !is_pending(pod) {
+            let can = scene.group(pod).is_some_and(|group| !group.below_min && disruptable);
+            step["canEvict"] = (can && (settled || is_due(pod, case))).into();
         }
         let retried = in_place && can_be_asked && (phase(pod) == "Error" || before == "InPlaceInfeasible");
         let sends = free && (step["decision"] == "InPlaceApproved" || retried);

@@ -84,6 +84,17 @@ pub(super) const RULES: &[Deviation] = &[
         applies: |file, _, input| file == "loop.json" && passes::evicts_of_unknown_owner(input),
         rewrite: |_, _, case| passes::rewrite_unknown_owner(case),
     },
+    Deviation {
+        id: "owner-reference-without-controller-pass",
+        reason: "as owner-reference-without-controller, in a whole pass",
+        applies: |file, _, input| {
+            let pods = list(input, "/loops/0/pods");
+            file == "loop.json"
+                && list(input, "/loops/0/vpas").len() == 1
+                && pods.iter().any(has_bare_owner_reference)
+        },
+        rewrite: |_, _, case| passes::rewrite_evictions_of_all(case),
+    },
 ];
 
 /// Whether an owner reference without `controller` comes before the controller.

@@ -1,6 +1,6 @@
 //! Right answers to whole passes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -155,10 +155,13 @@ fn is_of(block: &[Value], pod: &Value) -> bool {
 /// Counts of one VPA over the loops: what the reference did beyond what is right.
 #[derive(Default)]
 struct Beyond {
-    updated: i64,
-    failed: BTreeMap<String, i64>,
+    /// By the number of pods, as the metrics are.
+    updated: BTreeMap<u32, i64>,
+    failed: BTreeMap<(String, u32), i64>,
     /// Failures that the reference has counted in earlier loops.
     failed_before: i64,
+    /// UIDs of pods whose infeasible resize is remembered.
+    remembered: BTreeSet<String>,
 }
 
 fn rewrite_in_place_with(case: &mut Value, has_want: bool) -> bool {
@@ -209,10 +212,12 @@ fn rewrite_vpa(one: &mut Value, before: &Value, case: &Value, boosts: bool, beyo
     let boosts = boosts && vpa.pointer("/spec/startupBoost").is_some();
     let is_boosted = |pod: &Value| boosts && annotations(pod).any(|(key, _)| key.starts_with(super::BOOST));
     let (mut kept, mut rest): (Vec<Value>, Vec<(Value, Vec<Value>)>) = (Vec::new(), Vec::new());
+    let mut boosts_done = 0;
     for block in blocks(before, &name) {
         let Some(pod) = scene.pods.iter().find(|pod| is_of(&block, pod)).cloned() else { continue };
         let fails = block.iter().any(|entry| entry["call"] == "resize" && entry["failed"] == true);
         if is_boosted(&pod) || block[0]["event"].is_string() {
+            boosts_done += i64::from(!fails && block[0]["event"].is_null());
             if let Some(group) = scene.group_mut(&pod).filter(|_| !fails && block[0]["event"].is_null()) {
                 group.resized += 1;
             }
@@ -232,7 +237,15 @@ fn rewrite_vpa(one: &mut Value, before: &Value, case: &Value, boosts: bool, beyo
         ours += i64::from(*ready);
         let ops = list(&block[0], "/ops");
         let free = scene.group(pod).is_some_and(|group| group.disruptable()) || skips_budget(pod, case);
-        if !*ready || !free || changes_nothing(pod, ops) || qos(pod, &[]) != qos(pod, ops) {
+        let uid = text(pod, "/metadata/uid").to_owned();
+        let tried = *ready && free;
+        if phase(pod) == "Infeasible" && !tried && !beyond.remembered.contains(&uid) {
+            // It is remembered when it is tried again.
+            one["want"]["infeasibleAttempts"].as_object_mut().map(|attempts| attempts.remove(&uid));
+        } else if one["want"]["infeasibleAttempts"].get(&uid).is_some() {
+            beyond.remembered.insert(uid);
+        }
+        if !tried || changes_nothing(pod, ops) || qos(pod, &[]) != qos(pod, ops) {
             continue;
         }
         kept.extend(block.iter().cloned());
@@ -246,29 +259,36 @@ fn rewrite_vpa(one: &mut Value, before: &Value, case: &Value, boosts: bool, beyo
         }
     }
     set_actions(&mut one["want"]["actions"], &name, kept);
-    beyond.updated += theirs_done - ours_done;
+    let size = scene.pods.len().checked_ilog2().unwrap_or(0);
+    let updated_beyond = beyond.updated.entry(size).or_default();
+    *updated_beyond += theirs_done - ours_done;
+    let updated_beyond = *updated_beyond;
     for (reason, count) in errors {
-        *beyond.failed.entry(reason).or_default() += count;
+        *beyond.failed.entry((reason, size)).or_default() += count;
     }
     let labels = format!(
         "vpa_name=\"{}\",vpa_namespace=\"{}\"",
         text(vpa, "/metadata/name"),
         text(vpa, "/metadata/namespace")
     );
-    let size = scene.pods.len().checked_ilog2().unwrap_or(0);
     let Some(metrics) = one["want"]["metrics"].as_object_mut() else { return };
     let failed = count_failures(metrics, &labels);
     // A pod without a budget of its own counts as a failure without a call.
     let theirs = rest.len() as i64 + (failed - beyond.failed_before - fails_seen).max(0);
     beyond.failed_before = failed;
-    put_failures(metrics, &labels, size, &beyond.failed);
+    put_failures(metrics, &labels, &beyond.failed);
     let updated = format!("vpa_updater_in_place_updated_pods_total{{{labels},vpa_size_log2=\"{size}\"}}");
-    add(metrics, &updated, -beyond.updated, true);
+    add(metrics, &updated, -updated_beyond, true);
     let gauge = |name: &str| format!("vpa_updater_{name}{{vpa_size_log2=\"{size}\"}}");
     add(metrics, &gauge("in_place_updatable_pods_total"), ours - theirs, false);
     let none_left = |before: i64, now: i64| if before > 0 && now == 0 { -1 } else { 0 };
     add(metrics, &gauge("vpas_with_in_place_updatable_pods_total"), none_left(theirs, ours), false);
-    add(metrics, &gauge("vpas_with_in_place_updated_pods_total"), none_left(theirs_done, ours_done), false);
+    add(
+        metrics,
+        &gauge("vpas_with_in_place_updated_pods_total"),
+        none_left(theirs_done + boosts_done, ours_done + boosts_done),
+        false,
+    );
 }
 
 fn is_ready(pod: &Value, scene: &Scene, case: &Value) -> bool {
@@ -304,9 +324,9 @@ fn count_failures(metrics: &Metrics, labels: &str) -> i64 {
     metrics.iter().filter_map(of).sum()
 }
 
-fn put_failures(metrics: &mut Metrics, labels: &str, size: u32, failed: &BTreeMap<String, i64>) {
+fn put_failures(metrics: &mut Metrics, labels: &str, failed: &BTreeMap<(String, u32), i64>) {
     metrics.retain(|key, _| !is_failure(key, labels));
-    for (reason, count) in failed {
+    for ((reason, size), count) in failed {
         let key = format!("{FAILED}reason=\"{reason}\",{labels},vpa_size_log2=\"{size}\"}}");
         metrics.insert(key, (*count).into());
     }
@@ -330,4 +350,44 @@ fn set_actions(actions: &mut Value, vpa: &str, kept: Vec<Value>) {
             actions.insert(vpa.to_owned(), kept.into());
         }
     }
+}
+
+/// What becomes of pods that one VPA in mode Recreate controls, all of them far off their recommendation, in one pass:
+/// the smallest are evicted first, as many as the budget allows.
+pub(super) fn rewrite_evictions_of_all(case: &mut Value) {
+    let input = case.clone();
+    let one = &input["loops"][0];
+    let vpa = &one["vpas"][0];
+    let mut pods = list(one, "/pods").to_vec();
+    let mut scene = Scene::new(&scene_of(&input, one, vpa, pods.clone()));
+    let names: Vec<String> = pods.iter().map(super::budget::full_name).collect();
+    let request = |pod: &Value| super::json::amount(text(pod, "/spec/containers/0/resources/requests/cpu"));
+    pods.sort_by(|a, b| request(a).total_cmp(&request(b)));
+    let (mut actions, mut evicted) = (Vec::new(), 0);
+    for pod in &pods {
+        if let Some(group) = scene.group_mut(pod).filter(|group| group.disruptable()) {
+            group.evicted += 1;
+            evicted += 1;
+            actions.extend(
+                super::budget::eviction_log(pod, &name_of(vpa)).as_array().cloned().unwrap_or_default(),
+            );
+        }
+    }
+    let size = format!("vpa_size_log2=\"{}\"", pods.len().checked_ilog2().unwrap_or(0));
+    let mode = format!("update_mode=\"Recreate\",{size}");
+    let (name, namespace) = (text(vpa, "/metadata/name"), text(vpa, "/metadata/namespace"));
+    let vpa_labels = format!("vpa_name=\"{name}\",vpa_namespace=\"{namespace}\",{size}");
+    let metric = |name: &str, labels: &str| format!("vpa_updater_{name}{{{labels}}}");
+    let metrics = BTreeMap::from([
+        (metric("controlled_pods_total", &mode), pods.len()),
+        (metric("evictable_pods_total", &mode), pods.len()),
+        (metric("evicted_pods_total", &format!("update_mode=\"Recreate\",{vpa_labels}")), evicted),
+        (metric("in_place_updated_pods_total", &vpa_labels), 0),
+        (metric("vpas_with_evictable_pods_total", &mode), 1),
+        (metric("vpas_with_evicted_pods_total", &mode), 1),
+    ]);
+    case["loops"][0]["want"] = json!({
+        "actions": { name_of(vpa): actions }, "controlled": { name_of(vpa): names },
+        "infeasibleAttempts": {}, "lastInPlaceAttempts": {}, "metrics": metrics,
+    });
 }
