@@ -238,14 +238,14 @@ fn rewrite_vpa(one: &mut Value, before: &Value, case: &Value, boosts: bool, beyo
         let ops = list(&block[0], "/ops");
         let free = scene.group(pod).is_some_and(|group| group.disruptable()) || skips_budget(pod, case);
         let uid = text(pod, "/metadata/uid").to_owned();
-        let tried = *ready && free;
+        let tried = *ready && free && qos(pod, &[]) == qos(pod, ops);
         if phase(pod) == "Infeasible" && !tried && !beyond.remembered.contains(&uid) {
             // It is remembered when it is tried again.
             one["want"]["infeasibleAttempts"].as_object_mut().map(|attempts| attempts.remove(&uid));
         } else if one["want"]["infeasibleAttempts"].get(&uid).is_some() {
             beyond.remembered.insert(uid);
         }
-        if !tried || changes_nothing(pod, ops) || qos(pod, &[]) != qos(pod, ops) {
+        if !tried || changes_nothing(pod, ops) {
             continue;
         }
         kept.extend(block.iter().cloned());
@@ -260,9 +260,7 @@ fn rewrite_vpa(one: &mut Value, before: &Value, case: &Value, boosts: bool, beyo
     }
     set_actions(&mut one["want"]["actions"], &name, kept);
     let size = scene.pods.len().checked_ilog2().unwrap_or(0);
-    let updated_beyond = beyond.updated.entry(size).or_default();
-    *updated_beyond += theirs_done - ours_done;
-    let updated_beyond = *updated_beyond;
+    *beyond.updated.entry(size).or_default() += theirs_done - ours_done;
     for (reason, count) in errors {
         *beyond.failed.entry((reason, size)).or_default() += count;
     }
@@ -277,8 +275,10 @@ fn rewrite_vpa(one: &mut Value, before: &Value, case: &Value, boosts: bool, beyo
     let theirs = rest.len() as i64 + (failed - beyond.failed_before - fails_seen).max(0);
     beyond.failed_before = failed;
     put_failures(metrics, &labels, &beyond.failed);
-    let updated = format!("vpa_updater_in_place_updated_pods_total{{{labels},vpa_size_log2=\"{size}\"}}");
-    add(metrics, &updated, -updated_beyond, true);
+    for (size, more) in &beyond.updated {
+        let updated = format!("vpa_updater_in_place_updated_pods_total{{{labels},vpa_size_log2=\"{size}\"}}");
+        add(metrics, &updated, -more, true);
+    }
     let gauge = |name: &str| format!("vpa_updater_{name}{{vpa_size_log2=\"{size}\"}}");
     add(metrics, &gauge("in_place_updatable_pods_total"), ours - theirs, false);
     let none_left = |before: i64, now: i64| if before > 0 && now == 0 { -1 } else { 0 };
