@@ -41,6 +41,7 @@ const SCENARIOS: &[Scenario<Bed>] = &[
     scenario!(operation::a_second_replica_takes_over),
     scenario!(recommend::a_checkpoint_keeps_the_recommendation_over_a_restart),
     scenario!(recommend::an_oom_kill_raises_memory),
+    scenario!(update::a_blocked_workload_holds_up_no_other),
     scenario!(update::recreate_evicts_within_tolerance),
     scenario!(update::a_resize_in_place_restarts_nothing),
     scenario!(update::off_and_initial_leave_running_pods_alone),

@@ -9,8 +9,9 @@ use e2e::error::{Doing, Error, Result};
 use e2e::pods::{describe, is_ready, request, restarts};
 use e2e::programs::Program;
 use e2e::wait::{Seen, stays, wait_for};
-use e2e::workload::Workload;
+use e2e::workload::{Vpa, Workload};
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
 
 /// Fallbacks of a resize after seconds instead of minutes.
 const SHORT_FALLBACKS: [&str; 2] = ["--in-place-deferred-timeout=3s", "--in-place-in-progress-timeout=3s"];
@@ -277,4 +278,43 @@ fn in_force(pod: &Pod, resource: &str) -> String {
 fn pending_reason(pod: &Pod) -> Option<String> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == "PodResizePending")?.reason.clone()
+}
+
+/// A disruption budget that allows nothing is kept, and neither it nor a VPA without a target holds up the others.
+pub(crate) async fn a_blocked_workload_holds_up_no_other(bed: Bed) -> Result<()> {
+    let cluster = bed.cluster().await?;
+    let mut admission = cluster.start_admission().await?;
+    let guarded = Workload::stateful_set("guarded");
+    let free = Workload::deployment("free");
+    cluster
+        .create(json!({
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": { "name": "guarded", "namespace": cluster.namespace() },
+            "spec": { "minAvailable": 2, "selector": { "matchLabels": { "app": "guarded" } } },
+        }))
+        .await?;
+    let before = uids(&cluster.deploy(&guarded).await?);
+    cluster.deploy(&free).await?;
+    for vpa in [
+        Vpa::new("a-targetless", "Deployment", "nowhere", "Recreate"),
+        guarded.vpa("Recreate"),
+        free.vpa("Recreate"),
+    ] {
+        cluster.create_vpa(&vpa).await?;
+        cluster.recommend(vpa.name(), "250m", "300Mi").await?;
+    }
+    let mut updater = cluster.start(Program::Updater).await?;
+    let updated = |pods: &[Pod]| {
+        pods.len() == 2 && pods.iter().all(|pod| is_ready(pod) && request(pod, "cpu") == "250m")
+    };
+    cluster.pods_until("free", "ready pods with cpu=250m beside a blocked workload", updated).await?;
+    stay(&cluster, "guarded", &before, "under a disruption budget that allows nothing").await?;
+    let budgets = cluster.api::<k8s_openapi::api::policy::v1::PodDisruptionBudget>();
+    budgets.delete("guarded", &Default::default()).await.doing("delete the disruption budget")?;
+    cluster.pods_until("guarded", "ready pods with cpu=250m once the budget is gone", updated).await?;
+    updater.stop().await?;
+    admission.stop().await?;
+    cluster.clean_up().await;
+    Ok(())
 }
