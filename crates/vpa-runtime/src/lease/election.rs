@@ -98,6 +98,9 @@ pub(crate) async fn lead(
     Ok(Some(leadership))
 }
 
+/// Times that a release is written. One renewal can be under way, so the second hits; the third is for a slow server.
+const RELEASE_ATTEMPTS_MAX: u32 = 3;
+
 struct Runner {
     api: Api<Lease>,
     namespace: String,
@@ -244,8 +247,8 @@ impl Runner {
         let record = self.contender.lock().release(clock::wall());
         self.metrics.leading.set(0);
         let Some(record) = record else { return };
-        match self.write(&record, false).await {
-            Ok(_) => tracing::info!(lease = self.lease(), "leadership released"),
+        match self.write_release(record).await {
+            Ok(()) => tracing::info!(lease = self.lease(), "leadership released"),
             Err(failure) => {
                 tracing::warn!(
                     lease = self.lease(),
@@ -254,6 +257,25 @@ impl Runner {
                 );
             }
         }
+    }
+
+    /// Writes the release. A renewal that was under way when the release came may still reach the API server, and is
+    /// then a write by somebody unknown: while the lease is ours by name, the release is written over it.
+    async fn write_release(&mut self, mut record: Record) -> Result<(), Failure> {
+        for _ in 1..RELEASE_ATTEMPTS_MAX {
+            match self.write(&record, false).await {
+                Err(Failure::Conflict) => {}
+                result => return result.map(drop),
+            }
+            let found = self.call(self.api.get(&self.name)).await?;
+            let current = record_of(&found);
+            if current.holder != self.contender.lock().identity() {
+                return Ok(());
+            }
+            record.resource_version = current.resource_version;
+            self.last = Some(found);
+        }
+        self.write(&record, false).await.map(drop)
     }
 
     /// The retry period with up to a fifth on top, as client-go waits.
