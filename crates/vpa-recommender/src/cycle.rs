@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use vpa_api::VerticalPodAutoscaler;
 use vpa_api::pod::Pod;
 use vpa_core::model::{ApplyError, ClusterState, ObjectId, Observation, PodId, Rejection, VpaId};
-use vpa_core::recommend::{CyclePlan, plan, resolve};
+use vpa_core::recommend::{CyclePlan, StatusWrite, VpaReport, plan, resolve};
 use vpa_runtime::metrics::RuntimeMetrics;
 use vpa_runtime::targets::Targets;
 use vpa_runtime::{Cluster, Executor, Outcome, Store, clock};
@@ -320,31 +320,23 @@ impl Cycle {
         let deadline = Instant::now() + STATUSES_MAX;
         let writes = plan.statuses.clone();
         let report = statuses::write(&self.cluster, &self.statuses, writes, deadline, stop).await;
+        let mut problems = Problems::default();
+        let mut first = 0;
         for (write, outcome) in &report.outcomes {
             let explained = reports.get(&write.vpa).copied();
             match outcome {
                 Outcome::Done(_) => {
                     self.metrics.observe_status(write, explained, now);
-                    for container in explained.iter().flat_map(|report| &report.containers) {
-                        tracing::debug!(
-                            vpa = %write.vpa,
-                            container = %container.container,
-                            samples = container.samples,
-                            target = ?container.estimate.target,
-                            lower_bound = ?container.estimate.lower_bound,
-                            upper_bound = ?container.estimate.upper_bound,
-                            "recommended"
-                        );
-                    }
-                    if write.first_recommendation {
-                        tracing::info!(vpa = %write.vpa, "first recommendation");
-                    }
+                    first += usize::from(write.first_recommendation);
+                    explain(write, explained);
                 }
                 Outcome::Unchanged | Outcome::NotFound | Outcome::Cancelled => {}
-                other => {
-                    tracing::warn!(vpa = %write.vpa, problem = other.problem(), "status not written");
-                }
+                other => problems.add(other.problem(), || write.vpa.to_string()),
             }
+        }
+        problems.log("statuses not written");
+        if first > 0 {
+            tracing::info!(vpas = first, "first recommendations written");
         }
         self.metrics.observe_step("UpdateVPAs", step.elapsed());
     }
@@ -356,6 +348,7 @@ impl Cycle {
         let report = checkpoints::write(&self.cluster, &self.checkpoints, writes, deadline, stop).await;
         let now = clock::wall();
         let mut deferred = plan.report.checkpoints_deferred;
+        let mut problems = Problems::default();
         for (write, outcome) in &report.outcomes {
             match outcome {
                 Outcome::Done(()) | Outcome::Unchanged => {
@@ -363,12 +356,10 @@ impl Cycle {
                 }
                 Outcome::NotStarted => deferred += 1,
                 Outcome::Cancelled => {}
-                other => {
-                    let container = write.container.as_str();
-                    tracing::warn!(vpa = %write.vpa, container, problem = other.problem(), "checkpoint not written");
-                }
+                other => problems.add(other.problem(), || format!("{}-{}", write.vpa, write.container)),
             }
         }
+        problems.log("checkpoints not written");
         if deferred > 0 {
             tracing::info!(deferred, "checkpoints left for the next cycle");
         }
@@ -407,6 +398,45 @@ impl Cycle {
                     tracing::debug!(checkpoint = %orphan.id, problem, "checkpoint not removed");
                 }
             }
+        }
+    }
+}
+
+/// Says how a recommendation came about.
+fn explain(write: &StatusWrite, report: Option<&VpaReport>) {
+    for container in report.iter().flat_map(|report| &report.containers) {
+        tracing::debug!(
+            vpa = %write.vpa,
+            container = %container.container,
+            samples = container.samples,
+            target = ?container.estimate.target,
+            lower_bound = ?container.estimate.lower_bound,
+            upper_bound = ?container.estimate.upper_bound,
+            first = write.first_recommendation,
+            "recommended"
+        );
+    }
+}
+
+/// What went wrong with writes, told once for each problem however many objects have it.
+#[derive(Default)]
+struct Problems(BTreeMap<String, (String, usize)>);
+
+impl Problems {
+    /// Problems that are told apart: texts that name their object would otherwise make a line for each.
+    const MAX: usize = 10;
+
+    fn add(&mut self, problem: Option<&str>, object: impl FnOnce() -> String) {
+        let object = object();
+        let problem = problem.unwrap_or("unknown");
+        tracing::debug!(object, problem, "not written");
+        let key = if self.0.len() < Self::MAX || self.0.contains_key(problem) { problem } else { "other" };
+        self.0.entry(key.to_owned()).or_insert((object, 0)).1 += 1;
+    }
+
+    fn log(self, what: &str) {
+        for (problem, (first, count)) in self.0 {
+            tracing::warn!(count, first, problem, "{what}");
         }
     }
 }

@@ -118,7 +118,12 @@ impl DecayingHistogram {
         let rest = held - weight;
         // The bound only has to tell a difference from rounding.
         let fits = rest >= EPSILON || rest.abs() <= 1e-9 * held.max(weight);
+        let before = self.total;
         self.lower(bucket, if fits { weight } else { held });
+        // What is left of a large number is mostly its rounding.
+        if self.total < 1e-6 * before {
+            self.total = self.weights.iter().sum();
+        }
     }
 
     fn lower(&mut self, bucket: usize, weight: f64) {
