@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -49,7 +50,7 @@ const KINDS: [(&str, &str, &str, &str); 7] = [
 /// # Errors
 /// If the cluster cannot be reached, or pods or metrics cannot be read.
 pub async fn run(kubeconfig: &Path, sample: Duration) -> Result<()> {
-    let client = kubeconfig::client(kubeconfig).await?;
+    let client = connect(kubeconfig).await?;
     let mut screen = Screen::new();
     screen.print(&[
         format!(
@@ -82,6 +83,18 @@ pub async fn run(kubeconfig: &Path, sample: Duration) -> Result<()> {
     }
     screen.print(&report(&found, &look));
     Ok(())
+}
+
+/// A client for one kubeconfig, or for several as kubectl merges them (`KUBECONFIG=a:b`).
+async fn connect(path: &Path) -> Result<Client> {
+    if path.exists() {
+        return kubeconfig::client(path).await;
+    }
+    let failed = |error: &dyn std::fmt::Display| Error::Client(format!("{}: {error}", path.display()));
+    let merged = Kubeconfig::from_env().map_err(|error| failed(&error))?;
+    let merged = merged.ok_or_else(|| failed(&"there is no such file"))?;
+    let config = kube::Config::from_custom_kubeconfig(merged, &KubeConfigOptions::default()).await;
+    Client::try_from(config.map_err(|error| failed(&error))?).map_err(|error| failed(&error))
 }
 
 /// What was found so far.
