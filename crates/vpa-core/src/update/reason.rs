@@ -195,7 +195,8 @@ impl fmt::Display for Untracked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BelowMinReplicas { live, required } => {
-                write!(f, "{live} live replicas, fewer than the minimum of {required}")
+                let noun = if *live == 1 { "replica" } else { "replicas" };
+                write!(f, "{live} live {noun}, fewer than the minimum of {required}")
             }
             Self::NoReplicas { owner, why } => write!(f, "{owner} {why}"),
         }
