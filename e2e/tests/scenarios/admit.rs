@@ -47,6 +47,7 @@ pub(crate) async fn a_created_pod_gets_the_recommendation(bed: Bed) -> Result<()
 /// The program enters its own webhook into the cluster, and it works.
 pub(crate) async fn the_webhook_registers_itself(bed: Bed) -> Result<()> {
     const NAME: &str = "vpa-webhook-config";
+    let _alone = crate::WEBHOOK_CONFIGURATION.lock().await;
     let cluster = bed.cluster().await?;
     let app = Workload::deployment("app");
     cluster.create_vpa(&app.vpa("Initial")).await?;

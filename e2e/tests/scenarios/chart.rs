@@ -22,6 +22,7 @@ pub(crate) async fn the_api_server_accepts_the_chart(bed: Bed) -> Result<()> {
     chart::lint(&tools)?;
     access::check_rendered_file(&tools)?;
     let namespace = cluster.system();
+    let alone = crate::WEBHOOK_CONFIGURATION.lock().await;
     for (what, values) in VARIANTS {
         let objects = chart::render(&tools, "vpa", namespace, values)?;
         if objects.is_empty() {
@@ -31,6 +32,7 @@ pub(crate) async fn the_api_server_accepts_the_chart(bed: Bed) -> Result<()> {
             chart::apply(cluster.client(), object, true).await?;
         }
     }
+    drop(alone);
     // For real, so that objects meet each other; and away again, since the webhook is the whole cluster's.
     let mut objects =
         chart::render(&tools, "vpa", namespace, &["recommender.replicas=0", "updater.replicas=0"])?;

@@ -24,6 +24,10 @@ const DEADLINE: Duration = Duration::from_secs(240);
 /// How many run side by side. They mostly wait for intervals to pass, so more than there are cores.
 const JOBS: usize = 6;
 
+/// Held by a scenario while it uses the name `vpa-webhook-config`, of which a cluster has one and the scenarios on the real
+/// control plane share a cluster.
+static WEBHOOK_CONFIGURATION: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Declares a scenario of an async function of the same name.
 macro_rules! scenario {
     ($module:ident :: $name:ident on $($backend:ident),+) => {
