@@ -7,7 +7,7 @@ use e2e::bed::Bed;
 use e2e::cluster::{A_WHILE, Cluster, SOON};
 use e2e::error::{Doing, Error, Result};
 use e2e::pods::{describe, is_ready, request, restarts};
-use e2e::programs::Program;
+use e2e::programs::{Program, Running};
 use e2e::wait::{Seen, stays, wait_for};
 use e2e::workload::{Vpa, Workload};
 use k8s_openapi::api::core::v1::Pod;
@@ -89,31 +89,53 @@ pub(crate) async fn a_resize_in_place_restarts_nothing(bed: Bed) -> Result<()> {
     Ok(())
 }
 
-/// A resize that the node cannot do now, or never, ends in an eviction where the mode allows it.
-pub(crate) async fn a_stuck_resize_falls_back_to_eviction(bed: Bed) -> Result<()> {
-    for verdict in ["deferred", "infeasible"] {
+/// A workload whose resizes the node cannot do now (`deferred`) or never (`infeasible`), with a recommendation that asks
+/// for one and the programs at work.
+struct Stuck {
+    cluster: Cluster,
+    admission: Running,
+    updater: Running,
+    /// The pods that were there before the recommendation, by UID.
+    before: BTreeSet<String>,
+}
+
+impl Stuck {
+    async fn start(bed: &Bed, mode: &str, verdict: &str) -> Result<Self> {
         let cluster = bed.cluster_called(verdict).await?;
         let app = Workload::deployment("app").annotation("sim.vpa/resize", verdict);
-        cluster.create_vpa(&app.vpa("InPlaceOrRecreate")).await?;
-        let mut admission = cluster.start_admission().await?;
+        cluster.create_vpa(&app.vpa(mode)).await?;
+        let admission = cluster.start_admission().await?;
         let before = uids(&cluster.deploy(&app).await?);
         cluster.recommend("app", "250m", "300Mi").await?;
         let launch =
             SHORT_FALLBACKS.iter().fold(cluster.program(Program::Updater), |launch, arg| launch.arg(*arg));
         let mut updater = launch.start().await?;
         updater.ready().await?;
+        Ok(Self { cluster, admission, updater, before })
+    }
+
+    async fn end(mut self) -> Result<()> {
+        self.updater.stop().await?;
+        self.admission.stop().await?;
+        self.cluster.clean_up().await;
+        Ok(())
+    }
+}
+
+/// A resize that the node cannot do now, or never, ends in an eviction where the mode allows it.
+pub(crate) async fn a_stuck_resize_falls_back_to_eviction(bed: Bed) -> Result<()> {
+    for verdict in ["deferred", "infeasible"] {
+        let stuck = Stuck::start(&bed, "InPlaceOrRecreate", verdict).await?;
         let what = format!("new pods with cpu=250m after a resize that is {verdict},");
-        let after = cluster
+        stuck
+            .cluster
             .pods_until("app", &what, |pods| {
                 pods.len() == 2
                     && pods.iter().all(|pod| is_ready(pod) && request(pod, "cpu") == "250m")
-                    && uids(pods).is_disjoint(&before)
+                    && uids(pods).is_disjoint(&stuck.before)
             })
             .await?;
-        drop(after);
-        updater.stop().await?;
-        admission.stop().await?;
-        cluster.clean_up().await;
+        stuck.end().await?;
     }
     Ok(())
 }
@@ -121,26 +143,16 @@ pub(crate) async fn a_stuck_resize_falls_back_to_eviction(bed: Bed) -> Result<()
 /// The same, where the mode does not allow it.
 pub(crate) async fn a_stuck_resize_never_evicts_in_mode_in_place(bed: Bed) -> Result<()> {
     for verdict in ["deferred", "infeasible"] {
-        let cluster = bed.cluster_called(verdict).await?;
-        let app = Workload::deployment("app").annotation("sim.vpa/resize", verdict);
-        cluster.create_vpa(&app.vpa("InPlace")).await?;
-        let mut admission = cluster.start_admission().await?;
-        let before = uids(&cluster.deploy(&app).await?);
-        cluster.recommend("app", "250m", "300Mi").await?;
-        let launch =
-            SHORT_FALLBACKS.iter().fold(cluster.program(Program::Updater), |launch, arg| launch.arg(*arg));
-        let mut updater = launch.start().await?;
-        updater.ready().await?;
+        let stuck = Stuck::start(&bed, "InPlace", verdict).await?;
         let reason = if verdict == "deferred" { "Deferred" } else { "Infeasible" };
-        cluster
+        stuck
+            .cluster
             .pods_until("app", &format!("a resize that is {verdict}"), |pods| {
                 pods.iter().any(|pod| pending_reason(pod).as_deref() == Some(reason))
             })
             .await?;
-        stay(&cluster, "app", &before, &format!("with a resize that is {verdict}")).await?;
-        updater.stop().await?;
-        admission.stop().await?;
-        cluster.clean_up().await;
+        stay(&stuck.cluster, "app", &stuck.before, &format!("with a resize that is {verdict}")).await?;
+        stuck.end().await?;
     }
     Ok(())
 }
