@@ -34,7 +34,7 @@ use vpa_core::model::oom::{ooms_of_event, ooms_of_pod};
 use vpa_runtime::flags::{CommonFlags, Scope};
 use vpa_runtime::preflight::{self, Permission};
 use vpa_runtime::targets::{self, Targets};
-use vpa_runtime::{Component, Error, Shell, Store, StoreEvent, StoreOptions, store};
+use vpa_runtime::{Component, Error, Shell, Store, StoreEvent, StoreOptions, clock, store};
 
 pub use args::Args;
 use cycle::{Cycle, Sources};
@@ -75,6 +75,7 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
         pods: watch_pods(&shell, &cluster, &scope, &inbox, &metrics),
         targets: Targets::start(&shell, &cluster, &scope),
         inbox: inbox.clone(),
+        clock: clock::wall,
     };
     watch_evictions(&shell, &cluster, &scope, &inbox);
 
