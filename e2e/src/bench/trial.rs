@@ -77,7 +77,7 @@ impl fmt::Display for Trial {
         write!(f, "first cycle after {:.1} s; ", seconds(until_first_cycle))?;
         write!(
             f,
-            "recommended {:.1} s, checkpointed {:.1} s later: ",
+            "recommended {:.1} s, checkpointed {:.1} s after its beginning: ",
             seconds(recommended),
             seconds(checkpointed)
         )?;
