@@ -21,8 +21,8 @@ use crate::kubeconfig;
 /// Longest time until all is recommended and checkpointed.
 const COMPLETE_MAX: Duration = Duration::from_secs(30 * 60);
 
-/// Changes kept for each kind: no watch of a cycle that writes everything is to fall behind.
-const HISTORY_MAX: usize = 400_000;
+/// Changes kept of each kind, for each VPA: no watch of a cycle that writes everything is to fall behind.
+const HISTORY_PER_VPA: usize = 3;
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -43,7 +43,8 @@ pub async fn run(subject: &Subject, vpas: usize, logs: &Path) -> Result<Figures>
     let fleet = Fleet { vpas };
     let failed = |error: vpa_sim::ServerError| Error::expectation(format!("the embedded cluster: {error}"));
     let metrics = MetricsStore::default();
-    let options = Options { metrics: metrics.clone(), history_max: HISTORY_MAX, ..Options::default() };
+    let history_max = (vpas * HISTORY_PER_VPA).max(Options::default().history_max);
+    let options = Options { metrics: metrics.clone(), history_max, ..Options::default() };
     let server = ApiServer::start(options).await.map_err(failed)?;
     let dir = tempfile::Builder::new().prefix("vpa-e2e-").tempdir().on_file(std::env::temp_dir(), "use")?;
     guard::remove_at_end(dir.path());
