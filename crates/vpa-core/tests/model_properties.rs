@@ -161,8 +161,8 @@ impl Life {
 
     fn checkpoints(&mut self) -> Vec<VerticalPodAutoscalerCheckpoint> {
         let id = VpaId::new("n", "v");
-        let merged = self.state.aggregates_of(&id, self.now);
-        self.state.checkpoints_of(&id, &merged, self.now).into_iter().map(|write| write.object).collect()
+        let containers: Vec<_> = self.state.aggregates_of(&id, self.now).into_keys().collect();
+        containers.iter().filter_map(|container| self.state.checkpoint(&id, container, self.now)).collect()
     }
 
     /// The program ends and starts again.
