@@ -90,6 +90,8 @@ impl Cycle {
         self.observe().await;
         let plan = self.plan();
         let halt = either(stop, leading);
+        // Ends with the cycle, and the task that passes the cancelling on with it.
+        let _end = halt.clone().drop_guard();
         self.write_statuses(plan.statuses, &plan.report, &halt).await;
         self.write_checkpoints(plan.checkpoint_writes, &halt).await;
         self.remove_checkpoints(&halt).await;

@@ -351,7 +351,7 @@ fn changes(
         for (resource, amount) in container.uncapped_target.iter().flatten() {
             let was = old.get(resource).map_or(0.0, Quantity::as_f64);
             if was > 0.0 {
-                changes.push((resource.clone(), was, amount.as_f64()));
+                changes.push((resource.to_string(), was, amount.as_f64()));
             }
         }
     }
