@@ -7,6 +7,7 @@ pub mod admit;
 pub mod leader;
 pub mod limiter;
 pub mod model;
+pub mod pace;
 pub mod policy;
 pub mod recommend;
 pub mod target;

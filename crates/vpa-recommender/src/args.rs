@@ -1,5 +1,7 @@
 //! Flags, and what they mean to the recommender.
 
+mod writes;
+
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -13,6 +15,8 @@ use vpa_runtime::flags::{
     CommonFlags, FeatureGates, GoDuration, LeaderElectFlags, Scope, parse_non_negative,
     parse_positive_duration,
 };
+
+use writes::{WriteFlags, Writing};
 
 /// Flags of the recommender.
 #[derive(clap::Parser, Debug)]
@@ -46,25 +50,19 @@ pub struct RecommenderFlags {
     /// How often checkpoints of VPAs that are gone are removed
     #[arg(long, default_value = "10m0s", value_parser = parse_positive_duration, value_name = "DURATION")]
     checkpoints_gc_interval: GoDuration,
-    /// Longest time for writing checkpoints in a cycle; those that did not get their turn come first in the next
-    #[arg(long, default_value = "1m0s", value_parser = parse_positive_duration, value_name = "DURATION")]
-    checkpoints_timeout: GoDuration,
     /// Where history is kept: checkpoint; empty means the same
     #[arg(long, default_value = "", value_name = "KIND")]
     storage: String,
     /// Keep track only of pods that a VPA selects; a new VPA then starts without history
     #[arg(long)]
     memory_saver: bool,
-    /// Statuses and checkpoints that are written at the same time
-    #[arg(long, default_value_t = 10, value_name = "COUNT")]
-    update_worker_count: u16,
-    /// No effect, as in the Go suite
-    #[arg(long, default_value_t = 10, hide_short_help = true, value_name = "COUNT")]
-    min_checkpoints: i64,
     /// Time that a target may be missing before the history of its pods is dropped; covers a workload that is deleted
     /// and created again
     #[arg(long, default_value = "10m0s", value_parser = parse_positive_duration, value_name = "DURATION")]
     target_grace_period: GoDuration,
+    /// What is written, and when
+    #[command(flatten)]
+    writes: WriteFlags,
 
     /// Part of the usage that is added to it
     #[arg(long, default_value_t = 0.15, value_parser = parse_non_negative, value_name = "FRACTION")]
@@ -149,9 +147,8 @@ pub(crate) struct Options {
     pub(crate) config: Config,
     pub(crate) interval: Duration,
     pub(crate) checkpoints_gc_interval: Duration,
-    pub(crate) checkpoints_timeout: Duration,
     pub(crate) memory_saver: bool,
-    pub(crate) workers: usize,
+    pub(crate) writing: Writing,
 }
 
 impl RecommenderFlags {
@@ -164,12 +161,10 @@ impl RecommenderFlags {
             recommender_name,
             recommender_interval,
             checkpoints_gc_interval,
-            checkpoints_timeout,
             storage,
             memory_saver,
-            update_worker_count,
-            min_checkpoints: _,
             target_grace_period,
+            writes,
             recommendation_margin_fraction,
             pod_recommendation_min_cpu_millicores,
             pod_recommendation_min_memory_mb,
@@ -201,20 +196,18 @@ impl RecommenderFlags {
                 "checkpoint; other kinds of history are not there yet",
             ));
         }
-        if update_worker_count == 0 {
-            return Err(FlagError::new("update-worker-count", "0", "1 or more"));
-        }
         if memory_aggregation_interval_count < 1 {
             let found = memory_aggregation_interval_count.to_string();
             return Err(FlagError::new("memory-aggregation-interval-count", found, "1 or more"));
         }
+        let writing = writes.writing(recommender_interval)?;
         let maxima = [
             (CPU, container_recommendation_max_allowed_cpu),
             (MEMORY, container_recommendation_max_allowed_memory),
         ];
         let max_allowed: ResourceList = maxima
             .into_iter()
-            .filter_map(|(name, max)| Some((name.to_owned(), max.filter(|max| max.signum() > 0)?)))
+            .filter_map(|(name, max)| Some((name.into(), max.filter(|max| max.signum() > 0)?)))
             .collect();
         Ok(Options {
             scope: ServedScope {
@@ -253,13 +246,14 @@ impl RecommenderFlags {
                 humanize_memory,
                 integer_cpu: cpu_integer_post_processor_enabled,
                 max_allowed,
-                max_checkpoints: None,
+                bounds_tolerance: writing.bounds_tolerance,
+                bounds_wait_max: writing.bounds_wait_max,
+                checkpoints: Some(writing.schedule),
             },
             interval: recommender_interval.into(),
             checkpoints_gc_interval: checkpoints_gc_interval.into(),
-            checkpoints_timeout: checkpoints_timeout.into(),
             memory_saver,
-            workers: update_worker_count.into(),
+            writing,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Preconditions};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use vpa_core::model::history::DETAIL_ANNOTATION;
 use vpa_core::model::{CheckpointWrite, ObjectId, VpaId};
 use vpa_runtime::client::{Failure, chain};
 use vpa_runtime::executor::{Attempt, Report};
-use vpa_runtime::{Cluster, Error, Executor, Outcome};
+use vpa_runtime::{Cluster, Error, Executor, Outcome, patch};
 
 /// Checkpoints asked for at once: about 1.5 MB.
 const PAGE: u32 = 500;
@@ -62,20 +62,26 @@ pub(crate) async fn for_each(
     }
 }
 
-/// Writes checkpoints until the deadline.
+/// Writes checkpoints until the deadline. `make` makes the object when its turn comes; without one there is nothing to
+/// write any more.
 pub(crate) async fn write(
     cluster: &Cluster,
     executor: &Executor,
     writes: Vec<CheckpointWrite>,
+    make: impl Fn(&CheckpointWrite) -> Option<VerticalPodAutoscalerCheckpoint>,
     deadline: Instant,
     stop: &CancellationToken,
 ) -> Report<CheckpointWrite, ()> {
     executor
         .run(writes, deadline, stop, |write, _| {
             let api = Api::namespaced(cluster.client.clone(), &write.vpa.namespace);
-            // Writes are handed over by reference and outlived by the request.
-            let object = write.object.clone();
-            async move { one(&api, &object).await }
+            let object = make(write);
+            async move {
+                match object {
+                    Some(object) => one(&api, &object).await,
+                    None => Attempt::Over(Outcome::Unchanged),
+                }
+            }
         })
         .await
 }
@@ -95,11 +101,10 @@ async fn one(
     };
     match outcome {
         Err(error) if Failure::of(&error) == Failure::NotFound => {
-            let created = api.create(&PostParams::default(), object).await;
             // 409 means that it has come up in between: the next attempt finds it.
-            Attempt::from(created.map(drop))
+            patch::create(api, object).await.into()
         }
-        outcome => Attempt::from(outcome.map(drop)),
+        outcome => outcome.into(),
     }
 }
 
@@ -108,9 +113,9 @@ async fn replace(
     name: &str,
     object: &VerticalPodAutoscalerCheckpoint,
     first_annotation: bool,
-) -> Result<VerticalPodAutoscalerCheckpoint, kube::Error> {
-    let patch = operations(object, first_annotation).map_err(kube::Error::SerdeError)?;
-    api.patch(name, &PatchParams::default(), &Patch::<()>::Json(patch)).await
+) -> Result<(), kube::Error> {
+    let operations = operations(object, first_annotation).map_err(kube::Error::SerdeError)?;
+    patch::operations(api, name, operations).await
 }
 
 /// A JSON patch, since a merge patch would keep buckets that are empty by now.
@@ -209,6 +214,7 @@ pub(crate) fn seen_twice(found: Vec<Orphan>, before: &mut BTreeSet<ObjectId>) ->
 
 #[cfg(test)]
 mod tests {
+    use vpa_runtime::Pacer;
     use vpa_runtime::metrics::RuntimeMetrics;
 
     use super::*;
@@ -218,18 +224,11 @@ mod tests {
         Orphan { id: ObjectId::new("n", name), uid: None, resource_version: None }
     }
 
-    fn write_of(name: &str) -> CheckpointWrite {
+    fn object() -> VerticalPodAutoscalerCheckpoint {
         let mut object = VerticalPodAutoscalerCheckpoint::default();
-        object.metadata.name = Some(format!("v-{name}"));
+        object.metadata.name = Some("v-a".to_owned());
         object.metadata.annotations = Some([(DETAIL_ANNOTATION.to_owned(), "d".to_owned())].into());
-        CheckpointWrite {
-            vpa: VpaId::new("n", "v"),
-            container: name.into(),
-            object,
-            vpa_uid: None,
-            content: 0,
-            changed: true,
-        }
+        object
     }
 
     #[tokio::test]
@@ -250,10 +249,11 @@ mod tests {
         for (answers, label, methods) in cases {
             let (cluster, calls) = scripted(answers);
             let metrics = std::sync::Arc::new(RuntimeMetrics::new(&prometheus::Registry::new()).unwrap());
-            let executor = Executor::new("test", 1, metrics);
+            let executor = Executor::new("test", Pacer::new(1), metrics);
             let deadline = Instant::now() + std::time::Duration::from_secs(5);
             let stop = CancellationToken::new();
-            let report = write(&cluster, &executor, vec![write_of("a")], deadline, &stop).await;
+            let due = CheckpointWrite { vpa: VpaId::new("n", "v"), container: "a".into(), content: 0 };
+            let report = write(&cluster, &executor, vec![due], |_| Some(object()), deadline, &stop).await;
             assert_eq!(report.outcomes[0].1.label(), label);
             let called: Vec<_> = calls.lock().iter().map(|(method, ..)| method.clone()).collect();
             assert_eq!(called, methods);
@@ -294,8 +294,7 @@ mod tests {
 
     #[test]
     fn a_patch_replaces_what_the_checkpoint_says() {
-        let mut object = VerticalPodAutoscalerCheckpoint::default();
-        object.metadata.annotations = Some([(DETAIL_ANNOTATION.to_owned(), "d".to_owned())].into());
+        let object = object();
         let mut document = json!({
             "metadata": {"annotations": {"a": "b"}},
             "spec": {"vpaObjectName": "old"},

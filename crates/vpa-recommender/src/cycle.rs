@@ -13,15 +13,15 @@ use tokio_util::sync::CancellationToken;
 use vpa_api::VerticalPodAutoscaler;
 use vpa_api::pod::Pod;
 use vpa_core::model::{ClusterState, ObjectId, PodId, VpaId};
-use vpa_core::recommend::{CyclePlan, plan};
+use vpa_core::recommend::{Config, CyclePlan, plan};
 use vpa_runtime::metrics::RuntimeMetrics;
 use vpa_runtime::targets::Targets;
 use vpa_runtime::{Cluster, Executor, Store};
 
+use crate::FINISH_MAX;
 use crate::args::Options;
 use crate::inbox::Inbox;
 use crate::metrics::RecommenderMetrics;
-use crate::{FINISH_MAX, checkpoints};
 
 /// The wall clock. Handed in, so that a test can let days pass.
 pub(crate) type Clock = fn() -> Timestamp;
@@ -46,6 +46,8 @@ pub(crate) struct Cycle {
     known_pods: BTreeMap<PodId, Arc<Pod>>,
     statuses: Executor,
     checkpoints: Executor,
+    /// For the program's end, which waits for no budget.
+    last_checkpoints: Executor,
     removals: Executor,
     orphans: BTreeSet<ObjectId>,
     last_removal: Instant,
@@ -62,10 +64,12 @@ impl Cycle {
         metrics: Arc<RecommenderMetrics>,
         runtime: Arc<RuntimeMetrics>,
     ) -> Self {
-        let executor = |plan| Executor::new(plan, options.workers, runtime.clone());
+        cluster.pace.set_most(options.writing.workers);
+        let executor = |plan| Executor::new(plan, cluster.pace.clone(), runtime.clone());
         Self {
             statuses: executor("statuses"),
-            checkpoints: executor("checkpoints"),
+            checkpoints: executor("checkpoints").at_rate(options.writing.rate.clone()),
+            last_checkpoints: executor("checkpoints"),
             removals: executor("checkpoint removals"),
             state: ClusterState::new(options.settings.clone()),
             known_pods: BTreeMap::new(),
@@ -86,8 +90,10 @@ impl Cycle {
         self.observe().await;
         let plan = self.plan();
         let halt = either(stop, leading);
-        self.write_statuses(&plan, &halt).await;
-        self.write_checkpoints(plan, &halt).await;
+        // Ends with the cycle, and the task that passes the cancelling on with it.
+        let _end = halt.clone().drop_guard();
+        self.write_statuses(plan.statuses, &plan.report, &halt).await;
+        self.write_checkpoints(plan.checkpoint_writes, &halt).await;
         self.remove_checkpoints(&halt).await;
         let step = Instant::now();
         if let Some(removed) =
@@ -110,14 +116,16 @@ impl Cycle {
     pub(crate) async fn finish(&mut self, leading: &CancellationToken) {
         self.load_vpas();
         self.take_ooms((self.sources.clock)());
-        let plan = plan(&mut self.state, &self.options.config, (self.sources.clock)());
-        let writes = plan.checkpoint_writes;
+        let config = Config { checkpoints: None, ..self.options.config.clone() };
+        let now = (self.sources.clock)();
+        let writes = plan(&mut self.state, &config, now).checkpoint_writes;
         if writes.is_empty() {
             return;
         }
         let deadline = Instant::now() + FINISH_MAX;
         let count = writes.len();
-        let report = checkpoints::write(&self.cluster, &self.checkpoints, writes, deadline, leading).await;
+        let executor = self.last_checkpoints.clone();
+        let report = self.save(&executor, writes, now, deadline, leading).await;
         let written = report.outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).count();
         tracing::info!(written, of = count, "checkpoints written before the end");
     }

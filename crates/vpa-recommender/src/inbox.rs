@@ -31,6 +31,11 @@ impl Inbox {
         }
     }
 
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// Takes all out.
     pub(crate) fn take(&self) -> Vec<Oom> {
         self.0.lock().drain(..).collect()

@@ -12,7 +12,8 @@
 //!
 //! # Bounds
 //! The model is bounded by the pods that there are plus a history of a few days (garbage collection every hour); OOM
-//! kills that wait for their pod by `inbox::MAX_WAITING`; a cycle's writes by `--checkpoints-timeout`.
+//! kills that wait for their pod by `inbox::MAX_WAITING`; a cycle's writes by a minute for statuses and `--checkpoints-timeout` for checkpoints, of which each object is made
+//! when its turn comes.
 
 mod args;
 mod checkpoints;
@@ -77,7 +78,7 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
         inbox: inbox.clone(),
         clock: clock::wall,
     };
-    watch_evictions(&shell, &cluster, &scope, &inbox);
+    watch_evictions(&shell, &cluster, &scope, &inbox, &metrics);
 
     let Some(leadership) = shell.lead(&cluster, &leader).await? else { return Ok(()) };
     let stop = shell.stopping();
@@ -131,6 +132,7 @@ fn watch_pods(
                         metrics.observe_oom_source(now, &oom.container.container);
                     }
                     inbox.put(ooms);
+                    metrics.observe_inbox(inbox.len());
                 }
             },
         );
@@ -145,12 +147,19 @@ fn slim(pod: &mut Pod) {
 }
 
 /// Evictions for want of memory, which the kubelet tells of in events.
-fn watch_evictions(shell: &Shell, cluster: &vpa_runtime::Cluster, scope: &Scope, inbox: &Inbox) {
-    let inbox = inbox.clone();
+fn watch_evictions(
+    shell: &Shell,
+    cluster: &vpa_runtime::Cluster,
+    scope: &Scope,
+    inbox: &Inbox,
+    metrics: &Arc<RecommenderMetrics>,
+) {
+    let (inbox, metrics) = (inbox.clone(), metrics.clone());
     let options = StoreOptions::named("evictions").scope(scope).fields("reason=Evicted").optional().on_event(
         move |event| {
             if let StoreEvent::Applied { before: None, now } = event {
                 inbox.put(ooms_of_event(now));
+                metrics.observe_inbox(inbox.len());
             }
         },
     );

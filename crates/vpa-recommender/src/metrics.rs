@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use jiff::{SignedDuration, Timestamp};
+use prometheus::{Gauge, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use vpa_api::Quantity;
 use vpa_api::pod::Pod;
 use vpa_api::vpa::VerticalPodAutoscalerStatus;
@@ -57,6 +57,10 @@ pub(crate) struct RecommenderMetrics {
     samples: IntCounterVec,
     held: IntGauge,
     deferred: IntGauge,
+    saved: IntCounterVec,
+    unsaved: Gauge,
+    first: Histogram,
+    waiting_ooms: IntGauge,
 }
 
 impl RecommenderMetrics {
@@ -171,6 +175,24 @@ impl RecommenderMetrics {
                 "vpa_recommender_checkpoints_deferred",
                 "Checkpoints that did not get their turn in the last cycle.",
             )?,
+            saved: make.counter_vec(
+                "vpa_recommender_writes_saved_total",
+                "Writes that a cycle did without: the status or checkpoint said nothing new, or little enough to wait.",
+                &["kind", "reason"],
+            )?,
+            unsaved: make.float_gauge(
+                "vpa_recommender_oldest_unsaved_checkpoint_seconds",
+                "Age of the oldest sample that is in no checkpoint yet; a crash now would lose what is younger.",
+            )?,
+            waiting_ooms: make.gauge(
+                "vpa_recommender_oom_kills_waiting",
+                "OOM kills that wait for the next cycle, or for their pod to be known.",
+            )?,
+            first: make.histogram(
+                "vpa_recommender_first_recommendation_wait_seconds",
+                "Time from when there were both the VPA and a pod of it to its first recommendation.",
+                &LATENCY_BUCKETS,
+            )?,
         })
     }
 
@@ -194,6 +216,11 @@ impl RecommenderMetrics {
         self.ooms.with_label_values(&[outcome]).inc();
     }
 
+    /// OOM kills that wait.
+    pub(crate) fn observe_inbox(&self, waiting: usize) {
+        self.waiting_ooms.set(clamp(waiting));
+    }
+
     /// Where the request of an OOM-killed container was found.
     pub(crate) fn observe_oom_source(&self, pod: &Pod, container: &str) {
         let mut statuses = pod.status.container_statuses.iter();
@@ -215,6 +242,15 @@ impl RecommenderMetrics {
             let labels = [mode, text(has), API, text(matches), text(unsupported)];
             self.objects.with_label_values(&labels).set(count);
         }
+        let saved = [
+            ("status", "unchanged", report.statuses_unchanged),
+            ("status", "small", report.statuses_waiting),
+            ("checkpoint", "unchanged", report.checkpoints_unchanged),
+            ("checkpoint", "young", report.checkpoints_waiting),
+        ];
+        for (kind, reason, count) in saved {
+            self.saved.with_label_values(&[kind, reason]).inc_by(count as u64);
+        }
         self.aggregates.set(clamp(report.aggregates));
         self.held.set(clamp(report.vpas.iter().filter(|vpa| vpa.held).count()));
     }
@@ -224,12 +260,19 @@ impl RecommenderMetrics {
         self.deferred.set(clamp(count));
     }
 
+    /// Age of the oldest sample that is in no checkpoint.
+    pub(crate) fn observe_unsaved(&self, age: SignedDuration) {
+        self.unsaved.set(age.as_secs_f64().max(0.0));
+    }
+
     /// A status that is written: how long its first recommendation took, or how the new one differs.
     pub(crate) fn observe_status(&self, write: &StatusWrite, report: Option<&VpaReport>, now: Timestamp) {
-        if write.first_recommendation {
+        if write.is_first() {
+            let age = |since: Timestamp| now.duration_since(since).as_secs_f64().max(0.0);
             if let Some(created) = &write.object.metadata.creation_timestamp {
-                self.latency.observe(now.duration_since(created.0).as_secs_f64().max(0.0));
+                self.latency.observe(age(created.0));
             }
+            write.awaited_since.into_iter().for_each(|since| self.first.observe(age(since)));
             return;
         }
         let mode = report.and_then(|report| report.mode).map_or("", Mode::as_str);
@@ -308,7 +351,7 @@ fn changes(
         for (resource, amount) in container.uncapped_target.iter().flatten() {
             let was = old.get(resource).map_or(0.0, Quantity::as_f64);
             if was > 0.0 {
-                changes.push((resource.clone(), was, amount.as_f64()));
+                changes.push((resource.to_string(), was, amount.as_f64()));
             }
         }
     }

@@ -18,28 +18,25 @@ use vpa_runtime::{Cluster, Executor, Outcome, patch};
 const OWN_CONDITIONS: [&str; 4] =
     [CONFIG_DEPRECATED, CONFIG_UNSUPPORTED, NO_PODS_MATCHED, RECOMMENDATION_PROVIDED];
 
-/// Writes statuses until the deadline; the outcome is the VPA as it then is.
+/// Writes statuses until the deadline.
 pub(crate) async fn write(
     cluster: &Cluster,
     executor: &Executor,
     writes: Vec<StatusWrite>,
     deadline: Instant,
     stop: &CancellationToken,
-) -> Report<StatusWrite, VerticalPodAutoscaler> {
+) -> Report<StatusWrite, ()> {
     executor
         .run(writes, deadline, stop, |write, attempt| {
             let api = Api::namespaced(cluster.client.clone(), &write.vpa.namespace);
+            // Writes are handed over by reference and outlived by the request.
             let write = write.clone();
             async move { one(&api, &write, attempt).await }
         })
         .await
 }
 
-async fn one(
-    api: &Api<VerticalPodAutoscaler>,
-    write: &StatusWrite,
-    attempt: u32,
-) -> Attempt<VerticalPodAutoscaler> {
+async fn one(api: &Api<VerticalPodAutoscaler>, write: &StatusWrite, attempt: u32) -> Attempt<()> {
     let present = if attempt == 0 {
         None
     } else {
@@ -91,6 +88,9 @@ mod tests {
     use vpa_core::model::VpaId;
     use vpa_runtime::metrics::RuntimeMetrics;
 
+    use vpa_core::recommend::{Need, News};
+    use vpa_runtime::Pacer;
+
     use super::*;
     use crate::testing::{Call, refusal, scripted};
 
@@ -120,14 +120,15 @@ mod tests {
             vpa: VpaId::of_vpa(&object),
             object: Arc::new(object),
             status: status(conditions),
-            first_recommendation: false,
+            need: Need { news: News::Other, weight: 1.0 },
+            awaited_since: None,
         }
     }
 
     async fn outcome(answers: Vec<(u16, Value)>, write: StatusWrite) -> (&'static str, Vec<Call>) {
         let (cluster, calls) = scripted(answers);
         let metrics = Arc::new(RuntimeMetrics::new(&prometheus::Registry::new()).unwrap());
-        let executor = Executor::new("test", 1, metrics);
+        let executor = Executor::new("test", Pacer::new(1), metrics);
         let deadline = Instant::now() + std::time::Duration::from_secs(5);
         let report =
             super::write(&cluster, &executor, vec![write], deadline, &CancellationToken::new()).await;

@@ -8,7 +8,7 @@ use http::{Request, Response};
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use vpa_runtime::Cluster;
+use vpa_runtime::{Cluster, Pacer};
 
 /// A request: method, path and body.
 pub(crate) type Call = (String, String, Value);
@@ -31,7 +31,15 @@ pub(crate) fn scripted(answers: Vec<(u16, Value)>) -> (Cluster, Arc<Mutex<Vec<Ca
         }
     });
     let client = kube::Client::new(service, "default");
-    (Cluster { client, url: "http://scripted".into(), default_namespace: "default".into() }, calls)
+    (
+        Cluster {
+            client,
+            url: "http://scripted".into(),
+            default_namespace: "default".into(),
+            pace: Pacer::default(),
+        },
+        calls,
+    )
 }
 
 /// The body of a refusal.

@@ -120,7 +120,7 @@ fn parse(text: &str) -> Result<Usage, serde_json::Error> {
             for (resource, amount) in container.usage {
                 match amount {
                     Lenient::Good(amount) => {
-                        amounts.insert(resource, amount);
+                        amounts.insert(resource.into(), amount);
                     }
                     Lenient::Bad(_) => usage.unreadable += 1,
                 }

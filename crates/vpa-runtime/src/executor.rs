@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Failure;
+use crate::client::{Failure, Rate};
 use crate::metrics::RuntimeMetrics;
+use crate::pace::Pacer;
 
 /// What became of one write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,7 +138,8 @@ impl<I, T> Report<I, T> {
 #[derive(Clone, Debug)]
 pub struct Executor {
     plan: &'static str,
-    workers: usize,
+    pace: Pacer,
+    rate: Option<Rate>,
     metrics: Arc<RuntimeMetrics>,
 }
 
@@ -145,12 +148,17 @@ pub struct Executor {
 const CONFLICT_ATTEMPTS: u32 = 5;
 
 impl Executor {
-    /// An executor with up to `workers` writes at once, at least one.
-    pub fn new(plan: &'static str, workers: usize, metrics: Arc<RuntimeMetrics>) -> Self {
-        Self { plan, workers: workers.max(1), metrics }
+    /// An executor with as many writes at once as the pace allows.
+    pub fn new(plan: &'static str, pace: Pacer, metrics: Arc<RuntimeMetrics>) -> Self {
+        Self { plan, pace, rate: None, metrics }
     }
 
-    /// Carries out all items. `work` gets an item and the number of the attempt, from 0; on [`Attempt::Conflict`] it
+    /// With a budget of writes over time.
+    pub fn at_rate(self, rate: Rate) -> Self {
+        Self { rate: Some(rate), ..self }
+    }
+
+    /// Carries out all items, begun in their order. `work` gets an item and the number of the attempt, from 0; on [`Attempt::Conflict`] it
     /// is called again after a short wait and has to read the object anew when the number is not 0.
     ///
     /// An item whose turn comes after `deadline`, or after `stop`, is not started; one that is at work then is given
@@ -168,15 +176,23 @@ impl Executor {
         Fut: Future<Output = Attempt<T>>,
     {
         let work = &work;
-        let mut outcomes: Vec<(usize, I, Outcome<T>)> = futures::stream::iter(items.into_iter().enumerate())
-            .map(|(place, item)| async move {
+        let queue = self.metrics.queue_length.with_label_values(&[self.plan]);
+        let mut waiting = items.into_iter().enumerate();
+        let mut running = FuturesUnordered::new();
+        let mut outcomes: Vec<(usize, I, Outcome<T>)> = Vec::with_capacity(waiting.len());
+        loop {
+            let limit = self.pace.limit();
+            self.metrics.workers.set(clamp(limit));
+            let free = limit.saturating_sub(running.len());
+            running.extend(waiting.by_ref().take(free).map(|(place, item)| async move {
                 let outcome = self.one(&item, deadline, stop, work).await;
                 self.metrics.writes.with_label_values(&[self.plan, outcome.label()]).inc();
                 (place, item, outcome)
-            })
-            .buffer_unordered(self.workers)
-            .collect()
-            .await;
+            }));
+            queue.set(clamp(waiting.len()));
+            let Some(done) = running.next().await else { break };
+            outcomes.push(done);
+        }
         outcomes.sort_by_key(|(place, ..)| *place);
         Report { outcomes: outcomes.into_iter().map(|(_, item, outcome)| (item, outcome)).collect() }
     }
@@ -192,6 +208,13 @@ impl Executor {
         F: Fn(&I, u32) -> Fut,
         Fut: Future<Output = Attempt<T>>,
     {
+        if let Some(rate) = &self.rate {
+            tokio::select! {
+                _ = rate.take() => {}
+                () = tokio::time::sleep_until(deadline) => return Outcome::NotStarted,
+                () = stop.cancelled() => return Outcome::Cancelled,
+            }
+        }
         for attempt in 0..CONFLICT_ATTEMPTS {
             if stop.is_cancelled() {
                 return Outcome::Cancelled;
@@ -210,6 +233,10 @@ impl Executor {
         }
         Outcome::Conflict
     }
+}
+
+fn clamp(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// A wait between nothing and `most`, different each time, so that many waiters do not move in step.

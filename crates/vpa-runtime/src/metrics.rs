@@ -123,6 +123,10 @@ pub struct RuntimeMetrics {
     pub writes: IntCounterVec,
     /// Writes that met a conflict and were tried again after reading, by plan.
     pub conflicts: IntCounterVec,
+    /// How many writes may be under way at present.
+    pub workers: IntGauge,
+    /// Writes that wait for their turn, by plan.
+    pub queue_length: IntGaugeVec,
     /// 1 while this replica leads.
     pub leading: IntGauge,
     /// 1 for the holder of the lease that this replica waits for, by name.
@@ -178,6 +182,15 @@ impl RuntimeMetrics {
             conflicts: make.counter_vec(
                 "vpa_write_conflicts_total",
                 "Writes that met a conflict and were tried again after reading.",
+                &["plan"],
+            )?,
+            workers: make.gauge(
+                "vpa_write_workers",
+                "Writes that may be under way at once, as the API server's answers allow.",
+            )?,
+            queue_length: make.gauge_vec(
+                "vpa_write_queue_length",
+                "Writes of the present cycle that wait for their turn, by plan.",
                 &["plan"],
             )?,
             leading: make.gauge("vpa_leading", "Whether this replica leads.")?,

@@ -1,10 +1,13 @@
 //! Patches, with their preconditions.
 
-use kube::api::{Patch, PatchParams};
+use kube::api::{PartialObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+/// Asks for an object's metadata in place of the object.
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// A merge patch that applies only while the object is at `resource_version`: the API server answers 409 otherwise.
 /// Without a version it applies in any case.
@@ -20,7 +23,7 @@ pub fn guarded(body: Value, resource_version: Option<&str>) -> Value {
 }
 
 /// Replaces parts of the status of an object by a merge patch: `status` holds the fields that change, with `null` for
-/// those to remove.
+/// those to remove. Of the answer only the metadata is asked for.
 ///
 /// # Errors
 /// The API server's answer; 409 where the object is no longer at `resource_version`.
@@ -29,12 +32,52 @@ pub async fn merge_status<K>(
     name: &str,
     status: Value,
     resource_version: Option<&str>,
-) -> Result<K, kube::Error>
+) -> Result<(), kube::Error>
 where
-    K: Resource + DeserializeOwned,
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let body = guarded(json!({ "status": status }), resource_version);
-    api.patch_status(name, &PatchParams::default(), &Patch::Merge(body)).await
+    let patch = Patch::Merge(guarded(json!({ "status": status }), resource_version));
+    let request = kube::core::Request::new(api.resource_url())
+        .patch_subresource("status", name, &PatchParams::default(), &patch)
+        .map_err(kube::Error::BuildRequest)?;
+    briefly::<K>(api, request).await
+}
+
+/// A JSON patch of an object. Of the answer only the metadata is asked for.
+///
+/// # Errors
+/// The API server's answer.
+pub async fn operations<K>(api: &Api<K>, name: &str, patch: json_patch::Patch) -> Result<(), kube::Error>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    api.patch_metadata(name, &PatchParams::default(), &Patch::<()>::Json(patch)).await.map(drop)
+}
+
+/// Creates an object. Of the answer only the metadata is asked for.
+///
+/// # Errors
+/// The API server's answer; 409 where it exists.
+pub async fn create<K>(api: &Api<K>, object: &K) -> Result<(), kube::Error>
+where
+    K: Resource + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
+{
+    let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+    let request = kube::core::Request::new(api.resource_url())
+        .create(&PostParams::default(), body)
+        .map_err(kube::Error::BuildRequest)?;
+    briefly::<K>(api, request).await
+}
+
+/// Sends a request of whose answer nothing but the metadata is read. Sending back whole objects would cost both sides
+/// more than the request itself.
+async fn briefly<K>(api: &Api<K>, mut request: http::Request<Vec<u8>>) -> Result<(), kube::Error>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(METADATA_ONLY));
+    let client = api.clone().into_client();
+    client.request::<PartialObjectMeta<K>>(request).await.map(drop)
 }
 
 /// A merge patch of an object.

@@ -9,7 +9,7 @@ use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
 
-use crate::Cluster;
+use crate::{Cluster, Pacer};
 
 /// An answer: code, headers and body.
 #[derive(Clone, Debug)]
@@ -122,7 +122,12 @@ impl Api {
     }
 
     pub(crate) fn cluster(&self) -> Cluster {
-        Cluster { client: self.client(), url: "http://scripted".into(), default_namespace: "default".into() }
+        Cluster {
+            client: self.client(),
+            url: "http://scripted".into(),
+            default_namespace: "default".into(),
+            pace: Pacer::default(),
+        }
     }
 }
 

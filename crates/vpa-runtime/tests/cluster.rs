@@ -19,7 +19,7 @@ use vpa_runtime::flags::{GoDuration, KubeFlags, LeaderElectFlags, Scope};
 use vpa_runtime::store::wait_all;
 use vpa_runtime::targets::{self, Targets};
 use vpa_runtime::{
-    Cluster, Component, Error, Executor, Outcome, Shell, StoreEvent, StoreOptions, patch, preflight,
+    Cluster, Component, Error, Executor, Outcome, Pacer, Shell, StoreEvent, StoreOptions, patch, preflight,
 };
 use vpa_sim::{ApiServer, Fault, FaultAction, Options, Running};
 
@@ -263,7 +263,7 @@ async fn a_plan_of_status_patches_survives_conflicts_and_bad_items() {
         fixture.create("autoscaling.k8s.io", "v1", "VerticalPodAutoscaler", vpa).await;
     }
     let api: Api<VerticalPodAutoscaler> = Api::namespaced(fixture.cluster.client.clone(), "default");
-    let executor = Executor::new("statuses", 4, fixture.shell.metrics());
+    let executor = Executor::new("statuses", Pacer::new(4), fixture.shell.metrics());
     let conditions = json!({"conditions": [{"type": "RecommendationProvided", "status": "True",
         "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
     let report = executor

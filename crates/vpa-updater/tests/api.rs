@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use vpa_api::pod::Pod;
 use vpa_core::update::{Action, Event, Heartbeat, Outcome, PatchOp};
-use vpa_runtime::Cluster;
+use vpa_runtime::{Cluster, Pacer};
 use vpa_sim::{ApiServer, Options};
 use vpa_updater::args::HeartbeatFlags;
 use vpa_updater::events::EventWriter;
@@ -86,7 +86,7 @@ fn requests() -> Value {
 }
 
 fn cpu(pod: &Pod) -> String {
-    pod.spec.containers[0].resources.requests.as_ref().unwrap()["cpu"].to_string()
+    pod.spec.containers[0].resources.requests.as_ref().unwrap().get("cpu").unwrap().to_string()
 }
 
 #[tokio::test]
@@ -195,7 +195,12 @@ async fn the_lease_is_read_again_when_the_server_fails() {
     let argv = ["x", "--admission-controller-status-lease-namespace=default"];
     let flags = <Only as clap::Parser>::parse_from(argv).heartbeat;
     let url = bed.server.url();
-    let cluster = Cluster { client: bed.client.clone(), url, default_namespace: "default".to_owned() };
+    let cluster = Cluster {
+        client: bed.client.clone(),
+        url,
+        default_namespace: "default".to_owned(),
+        pace: Pacer::default(),
+    };
     let reader = HeartbeatReader::new(&cluster, &flags);
     let Heartbeat::Missing(why) = reader.read().await else { panic!("there is no lease") };
     assert!(why.contains("there is no lease default/vpa-admission-controller"), "{why}");

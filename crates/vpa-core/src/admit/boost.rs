@@ -65,15 +65,15 @@ pub(super) fn apply(
     match controlled_values(&container.name, policy) {
         ContainerControlledValues::RequestsOnly => boosted = below_limit(boosted, limits.get(CPU)),
         ContainerControlledValues::RequestsAndLimits => {
-            let wanted = ResourceList::from([(CPU.to_owned(), boosted.clone())]);
+            let wanted = ResourceList::from_iter([(CPU.into(), boosted.clone())]);
             let scaled = proportional_limits(limits, requests, &wanted, &none).limits;
             if let Some(limit) = scaled.and_then(|mut limits| limits.remove(CPU)) {
-                resources.limits.get_or_insert_default().insert(CPU.to_owned(), limit);
+                resources.limits.get_or_insert_default().insert(CPU.into(), limit);
             }
         }
         ContainerControlledValues::Unknown(_) => {}
     }
-    resources.requests.get_or_insert_default().insert(CPU.to_owned(), boosted);
+    resources.requests.get_or_insert_default().insert(CPU.into(), boosted);
     Ok(Applied::Boosted { original: original(requests, limits) })
 }
 

@@ -9,6 +9,7 @@ use vpa_api::pod::Pod;
 use vpa_api::{VerticalPodAutoscaler, VerticalPodAutoscalerCheckpoint};
 
 use super::aggregate::{Aggregate, CheckpointError};
+use super::checkpoints::Saved;
 use super::container::{ContainerState, Rejection};
 use super::history::History;
 use super::ids::{ContainerId, PodId, VpaId};
@@ -74,12 +75,21 @@ pub struct ClusterState {
     pub(super) namespaces: BTreeMap<CompactString, Namespace>,
     pub(super) last_collection: Option<Timestamp>,
     quality: Vec<Quality>,
+    /// Checkpoints that the next plan may write beyond those that must be, see
+    /// [`Schedule`](super::checkpoints::Schedule).
+    pub(super) checkpoint_credit: f64,
 }
 
 impl ClusterState {
     /// An empty cluster.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, namespaces: BTreeMap::new(), last_collection: None, quality: Vec::new() }
+        Self {
+            settings,
+            namespaces: BTreeMap::new(),
+            last_collection: None,
+            quality: Vec::new(),
+            checkpoint_credit: 0.0,
+        }
     }
 
     /// How samples are aggregated.
@@ -122,7 +132,7 @@ impl ClusterState {
         self.namespaces.get(&id.namespace)?.vpas.get(&id.name)
     }
 
-    pub(super) fn vpa_mut(&mut self, id: &VpaId) -> Option<&mut VpaState> {
+    pub(crate) fn vpa_mut(&mut self, id: &VpaId) -> Option<&mut VpaState> {
         self.namespaces.get_mut(&id.namespace)?.vpas.get_mut(&id.name)
     }
 
@@ -173,6 +183,12 @@ impl ClusterState {
             .unwrap_or_default()
     }
 
+    /// The merged history of one of its containers, as [`Self::aggregates_of`] has it.
+    pub(super) fn aggregate_of(&mut self, id: &VpaId, container: &str, now: Timestamp) -> Option<Aggregate> {
+        let Self { settings, namespaces, .. } = self;
+        namespaces.get_mut(&id.namespace)?.merged_container(&id.name, container, settings, now)
+    }
+
     /// How usage samples since the last call compared with the recommendations in force.
     pub fn take_quality(&mut self) -> Vec<Quality> {
         std::mem::take(&mut self.quality)
@@ -216,6 +232,7 @@ impl ClusterState {
         let namespace = namespaces.get_mut(namespace).ok_or(Rejection::UnknownVpa)?;
         let state = namespace.vpas.get_mut(vpa).ok_or(Rejection::UnknownVpa)?;
         let history = History::from_checkpoint(checkpoint, settings, now)?;
+        state.saved.insert(container.into(), Saved::found(history.until));
         state.history.insert(container.into(), history);
         namespace.resume(vpa, settings, now);
         Ok(())
@@ -232,10 +249,14 @@ impl ClusterState {
             containers: BTreeMap::new(),
             init_containers: Vec::new(),
             active,
+            priority: 0,
+            created: None,
         });
         let moved = (state.group != group).then_some(state.group);
         state.group = group;
         state.active = active;
+        state.priority = pod.spec.priority.unwrap_or(0);
+        state.created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
         state.init_containers = pod.spec.init_containers.iter().map(|c| c.name.as_str().into()).collect();
         let mut fresh = moved.is_some();
         for container in &pod.spec.containers {
@@ -334,11 +355,7 @@ impl ClusterState {
         let own = namespace.settings_for(settings, group, &id.container);
         let (state, aggregate) = slot(namespace, settings, id, now)?;
         let needed = state.add_oom(oom.requested_bytes, time, &own, aggregate)?;
-        for vpa in &vpas {
-            if let Some(vpa) = namespace.vpas.get_mut(vpa) {
-                vpa.urgent = true;
-            }
-        }
+        namespace.hasten_checkpoints(&vpas, &id.container);
         self.note_quality(id, Resource::Memory, needed as f64, true);
         Ok(())
     }

@@ -39,7 +39,7 @@ pub enum Rejection {
 }
 
 /// See the [module](self).
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct ContainerState {
     /// Time of the last CPU sample taken.
     pub last_cpu: Option<Timestamp>,

@@ -79,7 +79,7 @@ impl History {
 /// intervals are taken out of the status.
 pub(super) fn to_checkpoint(
     mut full: Aggregate,
-    live: &[(CompactString, &ContainerState)],
+    live: &[(&CompactString, &ContainerState)],
     now: Timestamp,
 ) -> (VerticalPodAutoscalerCheckpointStatus, String) {
     let mut closed = full.memory.clone();

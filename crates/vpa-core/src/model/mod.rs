@@ -27,11 +27,12 @@ mod namespace;
 pub mod oom;
 mod quality;
 mod settings;
+mod standing;
 pub mod usage;
 mod vpa;
 
 pub use aggregate::{Aggregate, CheckpointError};
-pub use checkpoints::{CheckpointWrite, checkpoint_name};
+pub use checkpoints::{CheckpointWrite, Schedule, checkpoint_name};
 pub use cluster::{ApplyError, ClusterState, Observation};
 pub use container::{ContainerState, Rejection};
 pub use ids::{ContainerId, ObjectId, PodId, VpaId};

@@ -39,6 +39,10 @@ pub struct PodState {
     pub(super) init_containers: Vec<CompactString>,
     /// Whether it is neither succeeded nor failed.
     pub(super) active: bool,
+    /// Value of its priority class.
+    pub(super) priority: i32,
+    /// When it was created.
+    pub(super) created: Option<Timestamp>,
 }
 
 /// See the [module](self).
@@ -164,6 +168,30 @@ impl Namespace {
         for (container, history) in &mut state.history {
             let entry = merged.entry(container.clone());
             entry.or_insert_with(|| Aggregate::new(settings, now)).merge(&mut history.aggregate);
+        }
+        merged
+    }
+
+    /// The merged history of one container, as [`Self::merged`] has it.
+    pub(super) fn merged_container(
+        &mut self,
+        vpa: &str,
+        container: &str,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> Option<Aggregate> {
+        let Self { vpas, groups, .. } = self;
+        let state = vpas.get_mut(vpa).filter(|state| state.serving)?;
+        let mut merged: Option<Aggregate> = None;
+        let mut merge =
+            |part: &mut Aggregate| merged.get_or_insert_with(|| Aggregate::new(settings, now)).merge(part);
+        for id in &state.groups {
+            if let Some(part) = groups.get_mut(id).and_then(|group| group.aggregates.get_mut(container)) {
+                merge(part);
+            }
+        }
+        if let Some(history) = state.history.get_mut(container) {
+            merge(&mut history.aggregate);
         }
         merged
     }

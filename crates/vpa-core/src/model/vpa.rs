@@ -9,6 +9,7 @@ use k8s_openapi::api::autoscaling::v1::CrossVersionObjectReference;
 use vpa_api::VerticalPodAutoscaler;
 use vpa_api::vpa::ContainerResourcePolicy;
 
+use super::checkpoints::Saved;
 use super::history::History;
 use super::namespace::GroupId;
 use crate::policy::container_policy;
@@ -58,10 +59,10 @@ pub struct VpaState {
     pub(super) groups: Vec<GroupId>,
     /// History from checkpoints, by container name.
     pub(super) history: BTreeMap<CompactString, History>,
-    /// What was last written of each container, as a hash, and when.
-    pub(super) written: BTreeMap<CompactString, (u64, Timestamp)>,
-    /// Whether an OOM kill was taken since its checkpoints were written.
-    pub(super) urgent: bool,
+    /// What is known of the checkpoint of each container.
+    pub(super) saved: BTreeMap<CompactString, Saved>,
+    /// Since when the bounds are other ones than those published, though by little.
+    pub(crate) bounds_since: Option<Timestamp>,
 }
 
 impl VpaState {
@@ -74,8 +75,8 @@ impl VpaState {
             serving: false,
             groups: Vec::new(),
             history: BTreeMap::new(),
-            written: BTreeMap::new(),
-            urgent: false,
+            saved: BTreeMap::new(),
+            bounds_since: None,
         }
     }
 
@@ -92,11 +93,6 @@ impl VpaState {
     /// Whether pods are selected by what was found earlier, because the target is not found at present.
     pub fn is_held(&self) -> bool {
         self.serving && !matches!(self.target, Target::Found(_))
-    }
-
-    /// When its checkpoints were last written: the longest ago counts, `None` where one never was.
-    pub fn checkpointed(&self) -> Option<Timestamp> {
-        self.written.values().map(|(_, time)| *time).min()
     }
 
     /// The selector that is in force; `None` where no pod is selected.

@@ -152,13 +152,13 @@ fn request_bounds(
     let (mut lowest, mut highest) = (ResourceList::new(), ResourceList::new());
     for resource in [CPU, MEMORY] {
         if let Some(max) = &bounds.max {
-            highest.insert(resource.to_owned(), boundary(resource, max.get(resource)));
+            highest.insert(resource.into(), boundary(resource, max.get(resource)));
         }
         if let Some(min) = &bounds.min {
             // The minimum holds for requests as well as for limits.
             let for_limit = boundary(resource, min.get(resource));
             let for_request = min.get(resource).filter(|min| **min > for_limit).cloned();
-            lowest.insert(resource.to_owned(), for_request.unwrap_or(for_limit));
+            lowest.insert(resource.into(), for_request.unwrap_or(for_limit));
         }
     }
     (lowest, highest)

@@ -116,7 +116,7 @@ fn keep(list: &mut Option<ResourceList>, current: Option<&ResourceList>) {
     let list = list.get_or_insert_default();
     for resource in [vpa_api::names::resource::CPU, vpa_api::names::resource::MEMORY] {
         if let Some(amount) = current.and_then(|current| current.get(resource)) {
-            list.entry(resource.to_owned()).or_insert_with(|| amount.clone());
+            list.entry(resource.into()).or_insert_with(|| amount.clone());
         }
     }
 }

@@ -72,7 +72,7 @@ fn merge_list(
         if let Some(new) = list.get(resource)
             && merged.get(resource).is_none_or(|old| replaces(old, new))
         {
-            merged.insert(resource.to_owned(), new.clone());
+            merged.insert(resource.into(), new.clone());
         }
     }
 }

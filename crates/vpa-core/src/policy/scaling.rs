@@ -124,7 +124,7 @@ pub fn proportional_limits(
         );
         notes.extend(note);
         if let Some(limit) = limit {
-            result.insert(resource.to_owned(), limit);
+            result.insert(resource.into(), limit);
         }
     }
     if result.is_empty() { Limits::default() } else { Limits { limits: Some(result), notes } }

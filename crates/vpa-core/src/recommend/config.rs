@@ -3,6 +3,8 @@
 use jiff::SignedDuration;
 use vpa_api::ResourceList;
 
+use crate::model::Schedule;
+
 /// How the amounts of one resource are taken from its distribution.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResourceConfig {
@@ -50,8 +52,12 @@ pub struct Config {
     pub integer_cpu: bool,
     /// Highest amounts for a container whose VPA gives none.
     pub max_allowed: ResourceList,
-    /// Checkpoints written in a cycle at most; `None` for as many as say something new.
-    pub max_checkpoints: Option<usize>,
+    /// Part of itself by which a bound has to move to be published at once; 0 for any move.
+    pub bounds_tolerance: f64,
+    /// Longest time for which a smaller move waits.
+    pub bounds_wait_max: SignedDuration,
+    /// When checkpoints are written; `None` for as soon as they say something new.
+    pub checkpoints: Option<Schedule>,
 }
 
 impl Default for Config {
@@ -67,7 +73,9 @@ impl Default for Config {
             humanize_memory: false,
             integer_cpu: false,
             max_allowed: ResourceList::new(),
-            max_checkpoints: None,
+            bounds_tolerance: 0.0,
+            bounds_wait_max: SignedDuration::from_mins(10),
+            checkpoints: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 mod conditions;
 mod config;
 pub mod estimate;
+mod news;
 mod offline;
 mod plan;
 pub mod post;
@@ -15,6 +16,7 @@ mod serves;
 pub use conditions::Conditions;
 pub use config::{Config, ResourceConfig};
 pub use estimate::{Amounts, Estimate};
+pub use news::{Need, News};
 pub use offline::{Offline, WorkloadRecommendation};
 pub use plan::{CyclePlan, StatusWrite, conditions_after_load, plan};
 pub use report::{ContainerReport, CycleReport, VpaReport};

@@ -14,6 +14,7 @@ use vpa_api::vpa::{RecommendedPodResources, VerticalPodAutoscalerStatus};
 use super::conditions::Conditions;
 use super::config::Config;
 use super::estimate::{Estimate, estimate_pod, scaled_containers};
+use super::news::{Need, News, news, weight};
 use super::post::publish;
 use super::report::{CycleReport, VpaReport};
 use crate::model::{Aggregate, CheckpointWrite, ClusterState, VpaId, VpaState};
@@ -25,9 +26,9 @@ const NO_PODS: (&str, &str) = ("NoPodsMatched", "No pods match this VPA object")
 #[must_use]
 #[derive(Clone, Debug, Default)]
 pub struct CyclePlan {
-    /// Statuses that would tell their readers something new, in order of the VPAs.
+    /// Statuses that would tell their readers something new, the most urgent first.
     pub statuses: Vec<StatusWrite>,
-    /// Checkpoints that say something new, the most urgent first.
+    /// Checkpoints whose turn it is, the most urgent first.
     pub checkpoint_writes: Vec<CheckpointWrite>,
     /// What was found.
     pub report: CycleReport,
@@ -42,48 +43,81 @@ pub struct StatusWrite {
     pub object: Arc<VerticalPodAutoscaler>,
     /// The status.
     pub status: VerticalPodAutoscalerStatus,
+    /// How urgent it is, and why.
+    pub need: Need,
+    /// Since when a first recommendation could be waited for: since there are both the VPA and a pod of it.
+    pub awaited_since: Option<Timestamp>,
+}
+
+impl StatusWrite {
     /// Whether this is its first recommendation.
-    pub first_recommendation: bool,
+    pub fn is_first(&self) -> bool {
+        self.need.news == News::First
+    }
 }
 
 /// Makes the plan of a cycle.
 ///
-/// Apart from reference times of histograms, which move when they are merged, the state stays as it is.
+/// Apart from reference times of histograms, which move when they are merged, and from what is noted of writes that
+/// wait, the state stays as it is.
 pub fn plan(state: &mut ClusterState, config: &Config, now: Timestamp) -> CyclePlan {
     state.settle_histories();
     let ids: Vec<_> = state.vpas().map(|(id, _)| id).collect();
     let mut plan = CyclePlan::default();
-    let mut histories = BTreeMap::new();
     for id in ids {
         let merged = state.aggregates_of(&id, now);
+        state.notice_checkpoints(&id, &merged, now);
         let pods = state.selected_pods(&id);
         let Some(vpa) = state.vpa(&id) else { continue };
-        let (status, report) = recommend_with(vpa, pods, merged.clone(), config, state, now);
-        if let Some(status) = status.filter(|status| Some(status) != vpa.object.status.as_ref()) {
-            plan.statuses.push(StatusWrite {
-                vpa: id.clone(),
-                object: vpa.object.clone(),
-                status,
-                first_recommendation: report.has_recommendation && !had_recommendation(&vpa.object),
-            });
+        let (status, report) = recommend_with(vpa, pods, merged, config, state, now);
+        if let Some(status) = status {
+            plan_status(&mut plan, state, config, status, &report, now);
         }
         plan.report.vpas.push(report);
-        histories.insert(id, merged);
     }
-    let budget = config.max_checkpoints.unwrap_or(usize::MAX);
-    for id in state.checkpoint_order() {
-        if plan.checkpoint_writes.len() >= budget {
-            plan.report.checkpoints_deferred += 1;
-            continue;
-        }
-        if let Some(merged) = histories.get(&id) {
-            let writes = state.checkpoints_of(&id, merged, now);
-            plan.checkpoint_writes.extend(writes.into_iter().filter(|write| write.changed));
-        }
-    }
+    plan.statuses.sort_by(|a, b| a.need.compare(&b.need));
+    let chosen = state.choose_checkpoints(config.checkpoints.as_ref(), now);
+    plan.checkpoint_writes = chosen.writes;
+    plan.report.checkpoints_unchanged = chosen.unchanged;
+    plan.report.checkpoints_waiting = chosen.waiting;
     plan.report.pods = state.pod_count();
     plan.report.aggregates = state.aggregate_count();
     plan
+}
+
+/// Plans to write a status, if it has to tell enough.
+fn plan_status(
+    plan: &mut CyclePlan,
+    state: &mut ClusterState,
+    config: &Config,
+    status: VerticalPodAutoscalerStatus,
+    report: &VpaReport,
+    now: Timestamp,
+) {
+    let Some(vpa) = state.vpa_mut(&report.vpa) else { return };
+    let object = vpa.object.clone();
+    let first = report.has_recommendation && !had_recommendation(&object);
+    let Some(news) = news(object.status.as_ref(), &status, first) else {
+        vpa.bounds_since = None;
+        plan.report.statuses_unchanged += 1;
+        return;
+    };
+    if matches!(news, News::Bounds(moved) if moved < config.bounds_tolerance) {
+        let since = *vpa.bounds_since.get_or_insert(now);
+        if now.duration_since(since) < config.bounds_wait_max {
+            plan.report.statuses_waiting += 1;
+            return;
+        }
+    }
+    let standing = state.standing(&report.vpa);
+    let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    plan.statuses.push(StatusWrite {
+        vpa: report.vpa.clone(),
+        object,
+        status,
+        need: Need { news, weight: weight(standing.priority) },
+        awaited_since: standing.first_pod.map(|pod| created.map_or(pod, |created| created.max(pod))),
+    });
 }
 
 /// The status of one VPA, and how it came about. `None` while a published recommendation must be left alone because

@@ -52,7 +52,7 @@ pub fn resource_list(amounts: &Amounts, config: &Config) -> ResourceList {
     if let Some(cpu) = amounts.cpu_millicores {
         let rounded =
             if config.round_cpu_millicores == 1 { cpu } else { round_up(cpu, config.round_cpu_millicores) };
-        list.insert(CPU.to_owned(), Quantity::from_scaled(rounded, -3));
+        list.insert(CPU.into(), Quantity::from_scaled(rounded, -3));
     }
     if let Some(memory) = amounts.memory_bytes {
         let rounded =
@@ -61,7 +61,7 @@ pub fn resource_list(amounts: &Amounts, config: &Config) -> ResourceList {
         let shown = Some(humanize(rounded)).filter(|_| config.humanize_memory && rounded != 0);
         // The text is made of digits and a known unit, so it parses.
         let quantity = shown.and_then(|text| Quantity::parse(&text).ok()).unwrap_or(exact);
-        list.insert(MEMORY.to_owned(), quantity);
+        list.insert(MEMORY.into(), quantity);
     }
     list
 }

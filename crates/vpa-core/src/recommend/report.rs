@@ -18,8 +18,14 @@ pub struct CycleReport {
     pub pods: usize,
     /// Aggregates kept.
     pub aggregates: usize,
-    /// VPAs whose checkpoints have to wait for a later cycle.
-    pub checkpoints_deferred: usize,
+    /// Statuses that say what is published already.
+    pub statuses_unchanged: usize,
+    /// Statuses of which only bounds differ, by so little that they wait.
+    pub statuses_waiting: usize,
+    /// Checkpoints that say nothing new.
+    pub checkpoints_unchanged: usize,
+    /// Checkpoints that wait for more to say.
+    pub checkpoints_waiting: usize,
 }
 
 /// What was found for a VPA.

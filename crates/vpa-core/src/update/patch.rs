@@ -125,7 +125,7 @@ fn end_boost(
         let had = original.limits.as_ref().is_some_and(|limits| limits.contains_key(resource));
         let set = wanted.limits.as_ref().is_some_and(|limits| limits.contains_key(resource));
         if !had && !set {
-            limits_kept.push((container.name.clone(), resource.clone()));
+            limits_kept.push((container.name.clone(), resource.to_string()));
         }
     }
     let has = |list: &Option<ResourceList>| list.as_ref().is_some_and(|list| !list.is_empty());

@@ -46,10 +46,10 @@ pub(crate) fn parse(flags: &Flags) -> Result<Parsed, String> {
             "round-memory-bytes" => config.round_memory_bytes = number(text)?,
             "cpu-integer-post-processor-enabled" => config.integer_cpu = text == "true",
             "container-recommendation-max-allowed-cpu" => {
-                config.max_allowed.insert("cpu".to_owned(), quantity(text)?);
+                config.max_allowed.insert("cpu".into(), quantity(text)?);
             }
             "container-recommendation-max-allowed-memory" => {
-                config.max_allowed.insert("memory".to_owned(), quantity(text)?);
+                config.max_allowed.insert("memory".into(), quantity(text)?);
             }
             "recommender-name" => scope.recommender.clone_from(text),
             "vpa-object-namespace" => scope.namespace = Some(text.clone()),

@@ -135,6 +135,7 @@ impl Cycle {
             }
             self.metrics.count_oom(label(&outcome));
         }
+        self.metrics.observe_inbox(self.sources.inbox.len());
     }
 }
 

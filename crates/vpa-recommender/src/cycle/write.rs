@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use vpa_core::recommend::{CyclePlan, StatusWrite, VpaReport};
-use vpa_runtime::Outcome;
+use vpa_core::model::CheckpointWrite;
+use vpa_core::recommend::{CycleReport, StatusWrite, VpaReport};
+use vpa_runtime::executor::Report;
+use vpa_runtime::{Executor, Outcome};
 
 use super::Cycle;
 use crate::{checkpoints, statuses};
@@ -19,24 +23,30 @@ const STATUSES_MAX: Duration = Duration::from_secs(60);
 const REMOVAL_MAX: Duration = Duration::from_secs(10);
 
 impl Cycle {
-    pub(super) async fn write_statuses(&mut self, plan: &CyclePlan, stop: &CancellationToken) {
+    pub(super) async fn write_statuses(
+        &mut self,
+        writes: Vec<StatusWrite>,
+        found: &CycleReport,
+        stop: &CancellationToken,
+    ) {
         let step = Instant::now();
         let now = (self.sources.clock)();
-        let reports: BTreeMap<_, _> = plan.report.vpas.iter().map(|report| (&report.vpa, report)).collect();
+        let reports: BTreeMap<_, _> = found.vpas.iter().map(|report| (&report.vpa, report)).collect();
         let deadline = Instant::now() + STATUSES_MAX;
-        let writes = plan.statuses.clone();
         let report = statuses::write(&self.cluster, &self.statuses, writes, deadline, stop).await;
         let mut problems = Problems::default();
         let mut first = 0;
         for (write, outcome) in &report.outcomes {
             let explained = reports.get(&write.vpa).copied();
             match outcome {
-                Outcome::Done(_) => {
+                Outcome::Done(()) => {
+                    self.state.status_written(&write.vpa);
                     self.metrics.observe_status(write, explained, now);
-                    first += usize::from(write.first_recommendation);
+                    first += usize::from(write.is_first());
                     explain(write, explained);
                 }
-                Outcome::Unchanged | Outcome::NotFound | Outcome::Cancelled => {}
+                Outcome::Unchanged => self.state.status_written(&write.vpa),
+                Outcome::NotFound | Outcome::Cancelled => {}
                 other => problems.add(other.problem(), || write.vpa.to_string()),
             }
         }
@@ -47,13 +57,13 @@ impl Cycle {
         self.metrics.observe_step("UpdateVPAs", step.elapsed());
     }
 
-    pub(super) async fn write_checkpoints(&mut self, plan: CyclePlan, stop: &CancellationToken) {
+    pub(super) async fn write_checkpoints(&mut self, writes: Vec<CheckpointWrite>, stop: &CancellationToken) {
         let step = Instant::now();
-        let deadline = Instant::now() + self.options.checkpoints_timeout;
-        let writes = plan.checkpoint_writes;
-        let report = checkpoints::write(&self.cluster, &self.checkpoints, writes, deadline, stop).await;
+        let deadline = Instant::now() + self.options.writing.timeout;
         let now = (self.sources.clock)();
-        let mut deferred = plan.report.checkpoints_deferred;
+        let executor = self.checkpoints.clone();
+        let report = self.save(&executor, writes, now, deadline, stop).await;
+        let mut deferred = 0;
         let mut problems = Problems::default();
         for (write, outcome) in &report.outcomes {
             match outcome {
@@ -70,7 +80,23 @@ impl Cycle {
             tracing::info!(deferred, "checkpoints left for the next cycle");
         }
         self.metrics.observe_deferred(deferred);
+        let unsaved = self.state.oldest_unsaved().map(|since| (self.sources.clock)().duration_since(since));
+        self.metrics.observe_unsaved(unsaved.unwrap_or_default());
         self.metrics.observe_step("MaintainCheckpoints", step.elapsed());
+    }
+
+    /// Writes checkpoints as they are at `now`, each made when its turn comes.
+    pub(super) async fn save(
+        &mut self,
+        executor: &Executor,
+        writes: Vec<CheckpointWrite>,
+        now: Timestamp,
+        deadline: Instant,
+        stop: &CancellationToken,
+    ) -> Report<CheckpointWrite, ()> {
+        let state = Mutex::new(&mut self.state);
+        let make = |write: &CheckpointWrite| state.lock().checkpoint(&write.vpa, &write.container, now);
+        checkpoints::write(&self.cluster, executor, writes, make, deadline, stop).await
     }
 
     pub(super) async fn remove_checkpoints(&mut self, stop: &CancellationToken) {
@@ -118,7 +144,7 @@ fn explain(write: &StatusWrite, report: Option<&VpaReport>) {
             target = ?container.estimate.target,
             lower_bound = ?container.estimate.lower_bound,
             upper_bound = ?container.estimate.upper_bound,
-            first = write.first_recommendation,
+            first = write.is_first(),
             "recommended"
         );
     }

@@ -83,6 +83,12 @@ impl CallKind {
         matches!(self, Self::Read | Self::Patch)
     }
 
+    /// Whether its answer counts for the pace of writes. Reads are few and as long as what they bring; leases and watches
+    /// have nothing to do with it.
+    pub(super) const fn sets_the_pace(self) -> bool {
+        matches!(self, Self::Patch | Self::Create | Self::Evict | Self::Delete)
+    }
+
     /// Longest time of one attempt, to the end of the answer; none for a watch, whose head is bounded instead.
     /// 60 s is the API server's own limit on a request; an attempt that takes half of it comes from a server that is
     /// not well, or is a page of a list that is larger than the pages asked for here.

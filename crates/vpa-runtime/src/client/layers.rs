@@ -1,4 +1,4 @@
-//! Layers between the programs and the HTTP client: observe → retry → limit → deadline.
+//! Layers between the programs and the HTTP client: observe → retry → limit → pace → deadline.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,10 +16,12 @@ use tokio::time::Instant;
 use tower::buffer::Buffer;
 use tower::{BoxError, Service, ServiceExt};
 use vpa_core::limiter::{Limiter, RateError};
+use vpa_core::pace;
 
 use super::CallKind;
 use crate::FlagError;
 use crate::metrics::RuntimeMetrics;
+use crate::pace::Pacer;
 
 /// Requests that may wait for the HTTP client at once; as many as the client library queues itself.
 const QUEUE_MAX: usize = 1024;
@@ -60,12 +62,17 @@ impl Rate {
                 FlagError::new("kube-api-qps", per_second.to_string(), "0 for no limit, or a rate")
             }
         })?;
+        Ok(Self::of(limiter))
+    }
+
+    /// The rate of a limiter.
+    pub fn of(limiter: Limiter) -> Self {
         let limiter = limiter.is_limited().then(|| Arc::new(tokio::sync::Mutex::new(limiter)));
-        Ok(Self { limiter, start: Instant::now() })
+        Self { limiter, start: Instant::now() }
     }
 
     /// Waits for a token and returns how long that took.
-    async fn take(&self) -> Duration {
+    pub(crate) async fn take(&self) -> Duration {
         let Some(limiter) = &self.limiter else { return Duration::ZERO };
         let began = Instant::now();
         let mut limiter = limiter.lock().await;
@@ -81,16 +88,17 @@ impl Rate {
 }
 
 /// All layers, over a queue to a service with futures of type `F`.
-pub type Stack<F> = Observe<Retry<Limit<Deadline<Buffer<Request<Body>, F>>>>>;
+pub type Stack<F> = Observe<Retry<Limit<Paced<Deadline<Buffer<Request<Body>, F>>>>>>;
 
 /// All layers on top of `inner`, which many requests at once reach through a queue.
-pub fn stack<S, B>(inner: S, rate: Rate, metrics: Arc<RuntimeMetrics>) -> Stack<S::Future>
+pub fn stack<S, B>(inner: S, rate: Rate, pace: Pacer, metrics: Arc<RuntimeMetrics>) -> Stack<S::Future>
 where
     S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError> + Send + Sync,
 {
     let inner = Deadline { inner: Buffer::new(inner, QUEUE_MAX) };
+    let inner = Paced { inner, pace };
     let inner = Limit { inner, rate, metrics: metrics.clone() };
     let inner = Retry { inner, metrics: metrics.clone() };
     Observe { inner, metrics }
@@ -137,6 +145,46 @@ where
             tokio::time::timeout(limit, attempt)
                 .await
                 .unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs()).into()))
+        })
+    }
+}
+
+/// Tells the pace of writes how each attempt at one was answered.
+#[derive(Clone, Debug)]
+pub struct Paced<S> {
+    inner: S,
+    pace: Pacer,
+}
+
+impl<S> Service<Request<Body>> for Paced<S>
+where
+    S: Service<Request<Body>, Response = Response<AnswerBody>, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<AnswerBody>;
+    type Error = BoxError;
+    type Future = AnswerFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> AnswerFuture {
+        let Self { inner, pace } = self.clone();
+        Box::pin(async move {
+            let kind = CallKind::of(&request);
+            let began = Instant::now();
+            let answer = inner.oneshot(request).await;
+            if kind.sets_the_pace() {
+                let code = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+                pace.answered(match code {
+                    0 | 500.. => pace::Answer::Failed,
+                    // Of an eviction it speaks of a disruption budget.
+                    429 if kind != CallKind::Evict => pace::Answer::Failed,
+                    _ => pace::Answer::Given(began.elapsed()),
+                });
+            }
+            answer
         })
     }
 }

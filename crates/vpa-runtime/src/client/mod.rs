@@ -6,7 +6,8 @@
 //! 2. `Retry` tries again, by [`CallKind`]: reads and patches after 429, 5xx and broken connections; never
 //!    evictions and lease writes, whose callers have their own rules;
 //! 3. `Limit` waits for `--kube-api-qps`, so each attempt is paid for;
-//! 4. `Deadline` bounds an attempt from the first byte sent to the last byte of the answer.
+//! 4. `Paced` tells the [`Pacer`](crate::Pacer) how attempts at writes were answered;
+//! 5. `Deadline` bounds an attempt from the first byte sent to the last byte of the answer.
 
 mod call;
 mod layers;
@@ -19,11 +20,12 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 pub use call::CallKind;
-pub use layers::{AnswerBody, Deadline, Limit, Observe, Rate, Retry, Stack, stack};
+pub use layers::{AnswerBody, Deadline, Limit, Observe, Paced, Rate, Retry, Stack, stack};
 
 use crate::Error;
 use crate::flags::KubeFlags;
 use crate::metrics::RuntimeMetrics;
+use crate::pace::Pacer;
 
 /// How long a connection may take to be made; a healthy one takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +42,8 @@ pub struct Cluster {
     pub url: String,
     /// Namespace of the kubeconfig's context or of the service account.
     pub default_namespace: String,
+    /// How many writes may be under way.
+    pub pace: Pacer,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -74,11 +78,14 @@ pub async fn connect(
     let url = config.cluster_url.to_string();
     let default_namespace = config.default_namespace.clone();
     let rate = Rate::new(flags.kube_api_qps, flags.kube_api_burst)?;
+    let pace = Pacer::default();
     let inner = ClientBuilder::try_from(config).map_err(|e| Error::ClusterConfig(chain(&e)))?;
     let client = inner
-        .with_layer(&tower::layer::layer_fn(|service| stack(service, rate.clone(), metrics.clone())))
+        .with_layer(&tower::layer::layer_fn(|service| {
+            stack(service, rate.clone(), pace.clone(), metrics.clone())
+        }))
         .build();
-    Ok(Cluster { client, url, default_namespace })
+    Ok(Cluster { client, url, default_namespace, pace })
 }
 
 async fn config(flags: &KubeFlags) -> Result<Config, Error> {

@@ -8,13 +8,14 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
+use crate::Pacer;
 use crate::testing::{Answer, Api, Call};
 
 /// A client with all layers over a scripted API.
 fn layered(api: &Api, qps: f64, burst: f64) -> (Client, Arc<RuntimeMetrics>) {
     let metrics = Arc::new(RuntimeMetrics::new(&Registry::new()).unwrap());
     let rate = Rate::new(qps, burst).unwrap();
-    (Client::new(stack(api.service(), rate, metrics.clone()), "ns"), metrics)
+    (Client::new(stack(api.service(), rate, Pacer::default(), metrics.clone()), "ns"), metrics)
 }
 
 /// Answers `code` so many times, then an empty list.
@@ -169,7 +170,7 @@ fn silent() -> impl tower::Service<
 async fn no_request_lasts_for_ever() {
     let metrics = Arc::new(RuntimeMetrics::new(&Registry::new()).unwrap());
     let rate = Rate::new(0.0, 0.0).unwrap();
-    let client = Client::new(stack(silent(), rate, metrics.clone()), "ns");
+    let client = Client::new(stack(silent(), rate, Pacer::default(), metrics.clone()), "ns");
     let began = Instant::now();
     let object = ConfigMap {
         metadata: kube::api::ObjectMeta { name: Some("a".into()), ..Default::default() },
@@ -188,7 +189,7 @@ async fn an_eviction_goes_out_once() {
     let (service, mut below) =
         tower_test::mock::pair::<http::Request<kube::client::Body>, http::Response<kube::client::Body>>();
     let metrics = Arc::new(RuntimeMetrics::new(&Registry::new()).unwrap());
-    let client = Client::new(stack(service, Rate::new(0.0, 0.0).unwrap(), metrics), "ns");
+    let client = Client::new(stack(service, Rate::new(0.0, 0.0).unwrap(), Pacer::default(), metrics), "ns");
     let pods: KubeApi<k8s_openapi::api::core::v1::Pod> = KubeApi::namespaced(client, "ns");
     let eviction = tokio::spawn(async move { pods.evict("a", &EvictParams::default()).await });
     let (request, send) = below.next_request().await.unwrap();
@@ -222,4 +223,48 @@ async fn a_kubeconfig_that_is_not_there_is_named() {
     let error = connect(&flags, "test", &metrics).await.unwrap_err();
     assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("/nowhere/kubeconfig"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_answers_to_writes_set_the_pace_and_a_disruption_budget_does_not() {
+    // Code, then the pace after a write of each kind: read, patch, create, replace, evict. It starts at 4 and each
+    // attempt that fails halves it, once a second.
+    let cases =
+        [(200, [4, 5, 5, 4, 5]), (404, [4, 5, 5, 4, 5]), (429, [4, 2, 2, 4, 5]), (503, [4, 2, 2, 4, 2])];
+    for (code, paces) in cases {
+        for (kind, want) in ["read", "patch", "create", "replace", "evict"].into_iter().zip(paces) {
+            let api = Api::scripted(move |_: &Call| match code {
+                200 => Answer::ok(r#"{"metadata":{},"items":[]}"#),
+                code => Answer::status(code, "Failed"),
+            });
+            let metrics = Arc::new(RuntimeMetrics::new(&Registry::new()).unwrap());
+            let pace = Pacer::default();
+            let stack = stack(api.service(), Rate::new(0.0, 0.0).unwrap(), pace.clone(), metrics);
+            let client = Client::new(stack, "ns");
+            let object = ConfigMap {
+                metadata: kube::api::ObjectMeta { name: Some("a".into()), ..Default::default() },
+                ..Default::default()
+            };
+            let maps = config_maps(client.clone());
+            let call = async {
+                match kind {
+                    "read" => maps.list(&ListParams::default()).await.map(drop),
+                    "patch" => {
+                        let patch = Patch::Merge(json!({}));
+                        maps.patch("a", &PatchParams::default(), &patch).await.map(drop)
+                    }
+                    "create" => maps.create(&PostParams::default(), &object).await.map(drop),
+                    "replace" => maps.replace("a", &PostParams::default(), &object).await.map(drop),
+                    _ => {
+                        let pods: KubeApi<k8s_openapi::api::core::v1::Pod> =
+                            KubeApi::namespaced(client.clone(), "ns");
+                        pods.evict("a", &EvictParams::default()).await.map(drop)
+                    }
+                }
+            };
+            // Up to the second attempt.
+            let _ = tokio::time::timeout(Duration::from_millis(200), call).await;
+            assert_eq!(pace.limit(), want, "{code} on {kind}");
+        }
+    }
 }

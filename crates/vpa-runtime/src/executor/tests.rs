@@ -1,12 +1,14 @@
 use parking_lot::Mutex;
 use prometheus::Registry;
+use vpa_core::pace;
 
 use super::*;
+use crate::Pacer;
 use crate::testing::tally;
 
 fn executor(workers: usize) -> (Executor, Arc<RuntimeMetrics>) {
     let metrics = Arc::new(RuntimeMetrics::new(&Registry::new()).unwrap());
-    (Executor::new("test", workers, metrics.clone()), metrics)
+    (Executor::new("test", Pacer::new(workers), metrics.clone()), metrics)
 }
 
 fn soon() -> Instant {
@@ -121,4 +123,62 @@ fn jitter_is_within_its_bounds_and_varies() {
     assert!(values.iter().all(|value| *value < most));
     assert!(tally(values).len() > 50);
     assert_eq!(jitter(Duration::ZERO), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_number_at_once_follows_the_pace() {
+    let pace = Pacer::new(16);
+    let metrics = Arc::new(RuntimeMetrics::new(&Registry::new()).unwrap());
+    let executor = Executor::new("test", pace.clone(), metrics.clone());
+    let running = Mutex::new((0, BTreeMap::new()));
+    // The first hundred are answered well, those from the hundredth to the three hundredth not at all.
+    let report = executor
+        .run((0..400u32).collect(), soon(), &CancellationToken::new(), |item, _| {
+            let (item, running, pace) = (*item, &running, &pace);
+            async move {
+                {
+                    let mut running = running.lock();
+                    running.0 += 1;
+                    let now = running.0;
+                    running.1.insert(item, now);
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                running.lock().0 -= 1;
+                let fails = (100..300).contains(&item);
+                pace.answered(if fails {
+                    pace::Answer::Failed
+                } else {
+                    pace::Answer::Given(Duration::from_millis(100))
+                });
+                Attempt::Over(Outcome::Done(()))
+            }
+        })
+        .await;
+    assert_eq!(report.counts(), [("done", 400)].into());
+    let seen = &running.lock().1;
+    let most = |items: std::ops::Range<u32>| items.map(|item| seen[&item]).max();
+    assert_eq!((most(0..4), most(60..100)), (Some(4), Some(16)));
+    assert_eq!((most(280..300), most(390..400).is_some_and(|most| most > 2)), (Some(1), true));
+    assert_eq!(metrics.queue_length.with_label_values(&["test"]).get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_spreads_writes_over_time_and_yields_to_the_deadline_and_the_stop() {
+    let budget = || Rate::of(vpa_core::limiter::Limiter::new(10.0, 1).unwrap());
+    let work = |_: &i32, _| async { Attempt::Over(Outcome::Done(())) };
+    let (executor, _) = executor(4);
+    let go = CancellationToken::new();
+    let began = Instant::now();
+    let budgeted = executor.clone().at_rate(budget());
+    let all = budgeted.run((0..21).collect(), soon(), &go, work).await;
+    assert_eq!(all.counts(), [("done", 21)].into());
+    assert_eq!(began.elapsed().as_millis() / 100, 20);
+    let budgeted = executor.clone().at_rate(budget());
+    let deadline = Instant::now() + Duration::from_millis(450);
+    let some = budgeted.run((0..21).collect(), deadline, &go, work).await;
+    assert_eq!(some.counts(), [("done", 5), ("not_started", 16)].into());
+    go.cancel();
+    let budgeted = executor.at_rate(budget());
+    let none = budgeted.run((0..3).collect(), soon(), &go, work).await;
+    assert_eq!(none.counts(), [("cancelled", 3)].into());
 }

@@ -1,0 +1,42 @@
+//! What decides how urgent the status of a VPA is, and how long it may wait.
+
+use jiff::Timestamp;
+
+use super::cluster::ClusterState;
+use super::ids::VpaId;
+
+/// What the pods of a VPA say of the urgency of its status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The highest value of a priority class; 0 where there are no pods.
+    pub(crate) priority: i32,
+    /// When the first of those that are there was created.
+    pub(crate) first_pod: Option<Timestamp>,
+}
+
+impl ClusterState {
+    pub(crate) fn standing(&self, id: &VpaId) -> Standing {
+        let Some(namespace) = self.namespaces.get(&id.namespace) else { return Standing::default() };
+        let groups = namespace.vpas.get(&id.name).into_iter().flat_map(|vpa| &vpa.groups);
+        let pods = groups
+            .filter_map(|group| namespace.groups.get(group))
+            .flat_map(|group| &group.pods)
+            .filter_map(|name| namespace.pods.get(name));
+        let (mut priority, mut first_pod) = (None, None);
+        for pod in pods {
+            priority = priority.max(Some(pod.priority));
+            first_pod = match (first_pod, pod.created) {
+                (Some(first), Some(created)) => Some(created.min(first)),
+                (known, other) => known.or(other),
+            };
+        }
+        Standing { priority: priority.unwrap_or(0), first_pod }
+    }
+
+    /// Takes note that the status of a VPA was written.
+    pub fn status_written(&mut self, id: &VpaId) {
+        if let Some(vpa) = self.vpa_mut(id) {
+            vpa.bounds_since = None;
+        }
+    }
+}
