@@ -30,7 +30,7 @@ e2e: ## Run the scenarios (E2E=sim, real or both; ARGS: parts of names)
 	E2E=$(or $(E2E),both) $(CARGO) test --locked -p e2e --test scenarios -- $(ARGS)
 
 bench: ## Measure the recommender (ROWS=a,d; PEER=folder of the Go suite's programs; BENCH_CYCLE=10; OUT=folder)
-	$(CARGO) build --release --locked -p e2e --bin bench -p vpa-recommender
+	$(CARGO) build --release --locked -p e2e -p vpa-recommender --bin bench --bin vpa-recommender
 	@ROWS="$(ROWS)" PEER="$(PEER)" PEER_VERSION="$(PEER_VERSION)" BENCH_CYCLE="$(BENCH_CYCLE)" OUT="$(OUT)" \
 	  $(TARGET)/release/bench
 
