@@ -87,7 +87,7 @@ fn large_nodes() -> Vec<NodeSpec> {
 }
 
 /// Serves the metrics API to a real API server, until the guard is dropped.
-async fn serve_metrics(client: &kube::Client, store: MetricsStore) -> Result<DropGuard> {
+pub(crate) async fn serve_metrics(client: &kube::Client, store: MetricsStore) -> Result<DropGuard> {
     let failed = |error: &dyn std::fmt::Display| Error::expectation(format!("the metrics API: {error}"));
     let authority = Authority::new("e2e-metrics")?;
     let pair = authority.server("metrics", &["metrics.kube-system.svc", "localhost"])?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 pub use aggregated::{ServeError, register, serve};
 use selector::Labels;
@@ -51,6 +52,7 @@ pub struct Reply {
 #[derive(Clone, Debug, Default)]
 pub struct MetricsStore {
     samples: Arc<RwLock<BTreeMap<(String, String), PodSample>>>,
+    readings: Arc<watch::Sender<u64>>,
 }
 
 impl MetricsStore {
@@ -59,6 +61,12 @@ impl MetricsStore {
         let keyed =
             samples.into_iter().map(|sample| ((sample.namespace.clone(), sample.name.clone()), sample));
         *self.samples.write() = keyed.collect();
+    }
+
+    /// Number of times that the usage of many pods was read; its receivers wake up with each. A recommender reads it
+    /// once a cycle, so this tells from outside when its cycles begin.
+    pub fn readings(&self) -> watch::Receiver<u64> {
+        self.readings.subscribe()
     }
 
     /// The latest sample of a pod.
@@ -92,6 +100,7 @@ impl MetricsStore {
             Ok(labels) => labels,
             Err(text) => return status(400, "BadRequest", &text),
         };
+        self.readings.send_modify(|count| *count = count.wrapping_add(1));
         let samples = self.samples.read();
         let items = samples
             .values()
@@ -224,6 +233,7 @@ mod tests {
         for (path, query, expected) in cases {
             assert_eq!(names(&store.respond(path, *query)), *expected, "{path} {query:?}");
         }
+        assert_eq!(*store.readings().borrow(), cases.len() as u64);
     }
 
     #[test]

@@ -1,0 +1,96 @@
+//! The recommenders that are measured, all started alike.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::ports::free_port;
+use crate::process::Process;
+use crate::programs::Program;
+
+/// File names of the Go suite's recommender: as its Makefile and its images name it.
+const PEER_FILES: [&str; 3] = ["recommender", "recommender-amd64", "recommender-arm64"];
+
+/// Whose recommender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// This suite's.
+    Own,
+    /// The one to compare with.
+    Peer,
+}
+
+/// A recommender that can be started.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Whose it is.
+    pub suite: Suite,
+    path: PathBuf,
+}
+
+impl Subject {
+    /// This suite's, from `VPA_BIN_DIR` or the folder of the running program.
+    ///
+    /// # Errors
+    /// If it is not built.
+    pub fn own() -> Result<Self> {
+        let folder = match std::env::var_os("VPA_BIN_DIR") {
+            Some(folder) => PathBuf::from(folder),
+            None => {
+                let own = std::env::current_exe();
+                let own = own.map_err(|source| Error::Spawn { program: "bench".to_owned(), source })?;
+                own.parent().map(Path::to_owned).unwrap_or_default()
+            }
+        };
+        let path = folder.join(Program::Recommender.file_name());
+        if path.is_file() { Ok(Self { suite: Suite::Own, path }) } else { Err(Error::NotBuilt(path)) }
+    }
+
+    /// The Go suite's, from a folder with its programs.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn peer(folder: &Path) -> Result<Self> {
+        let found = PEER_FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+        let path = found.ok_or_else(|| {
+            let names = PEER_FILES.join(", ");
+            Error::expectation(format!("PEER={}: none of {names} is in this folder", folder.display()))
+        })?;
+        Ok(Self { suite: Suite::Peer, path })
+    }
+
+    /// What messages and logs call it.
+    pub fn name(&self) -> &'static str {
+        match self.suite {
+            Suite::Own => "recommender",
+            Suite::Peer => "peer-recommender",
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Starts it with default flags, but for the cluster and the port, the interval where one is given, and `flags`.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(
+        &self,
+        kubeconfig: &Path,
+        interval: Option<Duration>,
+        flags: &[String],
+        log: &Path,
+    ) -> Result<Process> {
+        let mut command = Command::new(&self.path);
+        command.arg(format!("--kubeconfig={}", kubeconfig.display()));
+        command.arg(format!("--address=127.0.0.1:{}", free_port()?));
+        if let Some(interval) = interval {
+            command.arg(format!("--recommender-interval={}ms", interval.as_millis()));
+        }
+        command.args(flags);
+        Process::start(self.name(), command, log)
+    }
+}
