@@ -36,7 +36,7 @@ impl ControllerSource for Slow {
         if !self.known.load(Ordering::SeqCst) {
             return Lookup::Pending;
         }
-        let selector = Ok(Selector::All(vec![]));
+        let selector = Ok(Selector::All([].into()));
         let key = key.clone();
         Lookup::Found(Arc::new(Controller {
             key,

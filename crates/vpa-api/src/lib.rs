@@ -11,16 +11,11 @@ pub mod names;
 mod open_enum;
 pub mod pod;
 pub mod quantity;
+pub mod resources;
 mod schema;
 pub mod vpa;
 
 pub use checkpoint::{HistogramCheckpoint, VerticalPodAutoscalerCheckpoint};
 pub use quantity::Quantity;
+pub use resources::{ResourceList, ResourceName};
 pub use vpa::VerticalPodAutoscaler;
-
-/// Amounts by resource name (`cpu`, `memory`, …), ordered by name as Kubernetes prints them. Most have two, and there
-/// are several for each container in the cluster: a sorted vector takes a sixth of a tree's memory.
-pub type ResourceList = litemap::LiteMap<ResourceName, Quantity>;
-
-/// Name of a resource; the usual ones need no allocation.
-pub type ResourceName = compact_str::CompactString;

@@ -2,9 +2,6 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// What a [`ResourceList`](crate::ResourceList) is to a schema.
-pub(crate) type Resources = std::collections::BTreeMap<String, crate::Quantity>;
-
 /// A time that may be `null`: checkpoints are written with unset times.
 pub(crate) fn nullable_time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time", "nullable": true })

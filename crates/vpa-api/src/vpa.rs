@@ -170,11 +170,9 @@ pub struct ContainerResourcePolicy {
     pub mode: Option<ContainerScalingMode>,
     /// Lowest amounts to recommend.
     #[serde(default, skip_serializing_if = "none_or_empty")]
-    #[schemars(with = "Option<schema::Resources>")]
     pub min_allowed: Option<ResourceList>,
     /// Highest amounts to recommend.
     #[serde(default, skip_serializing_if = "none_or_empty")]
-    #[schemars(with = "Option<schema::Resources>")]
     pub max_allowed: Option<ResourceList>,
     /// Resources to recommend for; cpu and memory where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -297,19 +295,15 @@ pub struct RecommendedContainerResources {
     pub container_name: Option<String>,
     /// Amounts to request.
     #[serde(default, deserialize_with = "null_as_default")]
-    #[schemars(with = "schema::Resources")]
     pub target: ResourceList,
     /// Below these amounts a pod is too small.
     #[serde(default, skip_serializing_if = "none_or_empty")]
-    #[schemars(with = "Option<schema::Resources>")]
     pub lower_bound: Option<ResourceList>,
     /// Above these amounts a pod wastes.
     #[serde(default, skip_serializing_if = "none_or_empty")]
-    #[schemars(with = "Option<schema::Resources>")]
     pub upper_bound: Option<ResourceList>,
     /// The target before the constraints of the resource policy.
     #[serde(default, skip_serializing_if = "none_or_empty")]
-    #[schemars(with = "Option<schema::Resources>")]
     pub uncapped_target: Option<ResourceList>,
 }
 

@@ -110,8 +110,8 @@ impl World {
     /// The checkpoint of the first VPA.
     fn checkpoint(&mut self) -> VerticalPodAutoscalerCheckpoint {
         let Self { state, ids, now } = self;
-        let merged = state.aggregates_of(&ids[0], *now);
-        state.checkpoints_of(&ids[0], &merged, *now).remove(0).object
+        let (container, _) = state.aggregates_of(&ids[0], *now).pop_first().unwrap();
+        state.checkpoint(&ids[0], &container, *now).unwrap()
     }
 }
 

@@ -362,9 +362,9 @@ fn a_checkpoint_of_the_go_suite_is_read_without_the_detail() {
         recommendation.container_recommendations.clone().unwrap()[0].target.clone()
     };
     let after = target(&life.recommend());
-    assert_eq!(after.get("cpu"), target(&before).get("cpu"));
+    assert_eq!(after["cpu"], target(&before)["cpu"]);
     assert_eq!(
-        after.get("memory").unwrap().to_string(),
+        after["memory"].to_string(),
         "125Mi",
         "the open peak is not in the status, as in the Go suite"
     );

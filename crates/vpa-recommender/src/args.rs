@@ -207,7 +207,7 @@ impl RecommenderFlags {
         ];
         let max_allowed: ResourceList = maxima
             .into_iter()
-            .filter_map(|(name, max)| Some((name.into(), max.filter(|max| max.signum() > 0)?)))
+            .filter_map(|(name, max)| Some((name, max.filter(|max| max.signum() > 0)?)))
             .collect();
         Ok(Options {
             scope: ServedScope {

@@ -4,9 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Resource;
 use prometheus::Registry;
-use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -43,9 +41,9 @@ pub struct Component {
 /// signal, or the end of that time, ends the process at once with exit code 1. So does the end of a vital task.
 pub fn run_main<A, F, Fut>(component: &'static Component, body: F) -> ExitCode
 where
-    A: clap::Parser + AsRef<CommonFlags>,
-    F: FnOnce(A, Shell) -> Fut,
-    Fut: Future<Output = Result<(), Error>>,
+    A: clap::Parser + AsRef<CommonFlags> + Send + 'static,
+    F: FnOnce(A, Shell) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<(), Error>> + Send + 'static,
 {
     let parsed = match flags::parse::<A>(component, std::env::args_os()) {
         Ok(Ok(parsed)) => parsed,
@@ -68,9 +66,9 @@ fn report(component: &Component, error: &Error) -> ExitCode {
 
 fn start<A, F, Fut>(component: &'static Component, parsed: Parsed<A>, body: F) -> Result<(), Error>
 where
-    A: AsRef<CommonFlags>,
-    F: FnOnce(A, Shell) -> Fut,
-    Fut: Future<Output = Result<(), Error>>,
+    A: AsRef<CommonFlags> + Send + 'static,
+    F: FnOnce(A, Shell) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<(), Error>> + Send + 'static,
 {
     let Parsed { args, warnings } = parsed;
     telemetry::init(&args.as_ref().log)?;
@@ -84,11 +82,14 @@ where
         .enable_all()
         .build()
         .map_err(|e| Error::other("starting the runtime", e))?;
-    let result = runtime.block_on(async {
+    // As a task among the others: connections wake it, and it them, and on a thread of its own each time would be a
+    // switch of threads.
+    let main = runtime.spawn(async move {
         let (shell, deaths) = Shell::new(component)?;
         tracing::info!(component = component.name, version = env!("CARGO_PKG_VERSION"), "starting");
         supervise(shell.clone(), deaths, body(args, shell)).await
     });
+    let result = runtime.block_on(main).unwrap_or_else(|panic| Err(Error::other("the program", panic)));
     // Tasks that are still there wait for nobody.
     runtime.shutdown_background();
     result
@@ -266,7 +267,7 @@ impl Shell {
     /// Starts a store, as a vital task, and makes readiness wait for it unless it is [`StoreOptions::optional`].
     pub fn watch<K>(&self, cluster: &Cluster, options: StoreOptions<K>) -> Store<K>
     where
-        K: Resource<DynamicType = ()> + DeserializeOwned + Send + Sync + 'static,
+        K: store::Stored,
     {
         let optional = options.is_optional();
         let (store, feed) = store::feed(cluster, options, self.metrics.clone(), self.stop.clone());

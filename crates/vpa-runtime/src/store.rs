@@ -6,6 +6,7 @@
 //! logged once per state, and counted; it never stops the others.
 
 mod feed;
+mod stored;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -13,9 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use compact_str::CompactString;
-use kube::Resource;
 use parking_lot::RwLock;
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +23,7 @@ use crate::flags::Scope;
 use crate::metrics::RuntimeMetrics;
 
 pub use feed::WATCH_SECONDS;
+pub use stored::Stored;
 
 /// What changed in a store.
 #[derive(Debug)]
@@ -237,7 +237,7 @@ impl<K> Store<K> {
     }
 }
 
-impl<K: Resource> Store<K> {
+impl<K: Stored> Store<K> {
     /// Puts an object in, by hand.
     pub fn apply(&self, object: K) {
         self.insert(object);
@@ -278,9 +278,8 @@ impl<K: Resource> Store<K> {
     }
 }
 
-fn key<K: Resource>(object: &K) -> (CompactString, CompactString) {
-    let meta = object.meta();
-    (meta.namespace.as_deref().unwrap_or_default().into(), meta.name.as_deref().unwrap_or_default().into())
+fn key<K: Stored>(object: &K) -> (CompactString, CompactString) {
+    (object.namespace().into(), object.name().into())
 }
 
 /// Starts to feed a store, until `stop`. Returns the store at once, empty, and the task's future.
@@ -291,7 +290,7 @@ pub fn feed<K>(
     stop: CancellationToken,
 ) -> (Store<K>, impl Future<Output = ()> + Send + 'static)
 where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Send + Sync + 'static,
+    K: Stored,
 {
     let store = Store::detached(options.name);
     let feed = feed::Feed::new(cluster.client.clone(), store.clone(), options, metrics);

@@ -86,7 +86,7 @@ fn requests() -> Value {
 }
 
 fn cpu(pod: &Pod) -> String {
-    pod.spec.containers[0].resources.requests.as_ref().unwrap().get("cpu").unwrap().to_string()
+    pod.spec.containers[0].resources.requests.as_ref().unwrap()["cpu"].to_string()
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ fn nulls_and_gaps_are_read_as_go_reads_them() {
     }));
     assert_eq!(vpa.spec.startup_boost.unwrap().cpu.unwrap().kind.as_str(), "");
     let policies = vpa.spec.resource_policy.unwrap().container_policies.unwrap();
-    assert_eq!(policies[0].max_allowed.as_ref().unwrap().get("cpu").unwrap().to_string(), "2");
+    assert_eq!(policies[0].max_allowed.as_ref().unwrap()["cpu"].to_string(), "2");
     assert!(policies[0].min_allowed.is_none());
 }
 

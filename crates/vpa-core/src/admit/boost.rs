@@ -65,7 +65,7 @@ pub(super) fn apply(
     match controlled_values(&container.name, policy) {
         ContainerControlledValues::RequestsOnly => boosted = below_limit(boosted, limits.get(CPU)),
         ContainerControlledValues::RequestsAndLimits => {
-            let wanted = ResourceList::from_iter([(CPU.into(), boosted.clone())]);
+            let wanted = ResourceList::from([(CPU, boosted.clone())]);
             let scaled = proportional_limits(limits, requests, &wanted, &none).limits;
             if let Some(limit) = scaled.and_then(|mut limits| limits.remove(CPU)) {
                 resources.limits.get_or_insert_default().insert(CPU.into(), limit);

@@ -31,7 +31,7 @@ fn controllers() -> BTreeMap<ControllerKey, Lookup> {
         key: key(),
         uid: None,
         owner: None,
-        selector: Ok(Selector::All(vec![])),
+        selector: Ok(Selector::All([].into())),
         replicas: None,
         containers: None,
     };

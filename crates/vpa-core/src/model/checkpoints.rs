@@ -19,7 +19,7 @@ use super::cluster::ClusterState;
 use super::container::ContainerState;
 use super::history::{self, DETAIL_ANNOTATION};
 use super::ids::VpaId;
-use super::namespace::Namespace;
+use super::namespace::{ByContainer, Namespace};
 
 /// When checkpoints are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,9 @@ impl ClusterState {
             })
             .collect();
         let Some(vpa) = namespace.vpas.get_mut(&id.name) else { return };
+        if vpa.saved.is_empty() {
+            vpa.saved = ByContainer::with_capacity(merged.len());
+        }
         vpa.saved.retain(|container, _| merged.contains_key(container));
         for (container, content) in contents {
             match vpa.saved.get_mut(container) {
@@ -204,7 +207,7 @@ impl ClusterState {
     pub fn settle_histories(&mut self) {
         for vpa in self.namespaces.values_mut().flat_map(|namespace| namespace.vpas.values_mut()) {
             if vpa.serving {
-                vpa.history.values_mut().for_each(history::History::settle);
+                vpa.history.iter_mut().for_each(|(_, history)| history.settle());
             }
         }
     }

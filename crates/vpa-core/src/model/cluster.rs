@@ -13,7 +13,7 @@ use super::checkpoints::Saved;
 use super::container::{ContainerState, Rejection};
 use super::history::History;
 use super::ids::{ContainerId, PodId, VpaId};
-use super::namespace::{Namespace, PodState};
+use super::namespace::{ByContainer, Namespace, PodState};
 use super::quality::{Quality, Resource};
 use super::settings::Settings;
 use super::vpa::{Target, VpaState};
@@ -232,6 +232,9 @@ impl ClusterState {
         let namespace = namespaces.get_mut(namespace).ok_or(Rejection::UnknownVpa)?;
         let state = namespace.vpas.get_mut(vpa).ok_or(Rejection::UnknownVpa)?;
         let history = History::from_checkpoint(checkpoint, settings, now)?;
+        if state.history.is_empty() {
+            state.history = ByContainer::with_capacity(1);
+        }
         state.saved.insert(container.into(), Saved::found(history.until));
         state.history.insert(container.into(), history);
         namespace.resume(vpa, settings, now);
@@ -246,7 +249,7 @@ impl ClusterState {
         let active = !matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
         let state = namespace.pods.entry(id.name.clone()).or_insert_with(|| PodState {
             group,
-            containers: BTreeMap::new(),
+            containers: ByContainer::with_capacity(pod.spec.containers.len()),
             init_containers: Vec::new(),
             active,
             priority: 0,
@@ -268,7 +271,10 @@ impl ClusterState {
         }
         let names: Vec<_> = if fresh { state.containers.keys().cloned().collect() } else { Vec::new() };
         if let Some(group) = namespace.groups.get_mut(&group) {
-            group.pods.insert(id.name.clone());
+            group.pods.insert(id.name.clone(), ());
+            if group.aggregates.is_empty() {
+                group.aggregates = ByContainer::with_capacity(names.len());
+            }
             for name in names {
                 group.aggregates.entry(name).or_insert_with(|| Aggregate::new(settings, now));
             }

@@ -70,7 +70,7 @@ fn has_contributor(namespace: &Namespace, id: GroupId, container: &str) -> bool 
         .any(|vpa| matches!(vpa.target, Target::Found(_)));
     group
         .pods
-        .iter()
+        .keys()
         .filter_map(|pod| namespace.pods.get(pod))
         .any(|pod| pod.containers.contains_key(container) && (pod.active || target_there))
 }

@@ -36,7 +36,7 @@ pub use checkpoints::{CheckpointWrite, Schedule, checkpoint_name};
 pub use cluster::{ApplyError, ClusterState, Observation};
 pub use container::{ContainerState, Rejection};
 pub use ids::{ContainerId, ObjectId, PodId, VpaId};
-pub use namespace::PodState;
+pub use namespace::{ByContainer, PodState};
 pub use quality::{Quality, Resource};
 pub use settings::{ContainerSettings, Settings};
 pub use vpa::{Target, VpaState};

@@ -1,16 +1,20 @@
 //! One namespace of the model: its pods, the label sets that they have, and the VPAs that select them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use compact_str::CompactString;
 use jiff::Timestamp;
+use litemap::LiteMap;
 
 use super::aggregate::Aggregate;
 use super::container::ContainerState;
 use super::settings::{ContainerSettings, Settings};
 use super::vpa::VpaState;
 use crate::target::stronger;
+
+/// Something for each container, by name. Most pods have one or two: a tree's node would have room for eleven.
+pub type ByContainer<T> = LiteMap<CompactString, T>;
 
 /// Labels of a pod.
 pub(super) type Labels = BTreeMap<String, String>;
@@ -23,10 +27,11 @@ pub(super) struct GroupId(u32);
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) labels: Arc<Labels>,
-    pub(super) pods: BTreeSet<CompactString>,
+    /// Names of the pods.
+    pub(super) pods: LiteMap<CompactString, ()>,
     /// VPAs that select it, the strongest first.
     pub(super) vpas: Vec<CompactString>,
-    pub(super) aggregates: BTreeMap<CompactString, Aggregate>,
+    pub(super) aggregates: ByContainer<Aggregate>,
 }
 
 /// A pod.
@@ -34,7 +39,7 @@ pub(super) struct Group {
 pub struct PodState {
     pub(super) group: GroupId,
     /// Its main containers.
-    pub containers: BTreeMap<CompactString, ContainerState>,
+    pub containers: ByContainer<ContainerState>,
     /// Names of the containers that run before the main ones.
     pub(super) init_containers: Vec<CompactString>,
     /// Whether it is neither succeeded nor failed.
@@ -205,7 +210,7 @@ impl Namespace {
         vpa.groups
             .iter()
             .filter_map(|id| self.groups.get(id))
-            .flat_map(|group| &group.pods)
+            .flat_map(|group| group.pods.keys())
             .filter_map(move |name| Some((name, self.pods.get(name)?.containers.get(container)?)))
     }
 

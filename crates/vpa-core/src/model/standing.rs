@@ -20,7 +20,7 @@ impl ClusterState {
         let groups = namespace.vpas.get(&id.name).into_iter().flat_map(|vpa| &vpa.groups);
         let pods = groups
             .filter_map(|group| namespace.groups.get(group))
-            .flat_map(|group| &group.pods)
+            .flat_map(|group| group.pods.keys())
             .filter_map(|name| namespace.pods.get(name));
         let (mut priority, mut first_pod) = (None, None);
         for pod in pods {

@@ -1,9 +1,7 @@
 //! What the model keeps of a VPA.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use compact_str::CompactString;
 use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v1::CrossVersionObjectReference;
 use vpa_api::VerticalPodAutoscaler;
@@ -11,7 +9,7 @@ use vpa_api::vpa::ContainerResourcePolicy;
 
 use super::checkpoints::Saved;
 use super::history::History;
-use super::namespace::GroupId;
+use super::namespace::{ByContainer, GroupId};
 use crate::policy::container_policy;
 use crate::target::Selector;
 
@@ -58,9 +56,9 @@ pub struct VpaState {
     /// Label sets whose pods are selected, in the order of the labels.
     pub(super) groups: Vec<GroupId>,
     /// History from checkpoints, by container name.
-    pub(super) history: BTreeMap<CompactString, History>,
+    pub(super) history: ByContainer<History>,
     /// What is known of the checkpoint of each container.
-    pub(super) saved: BTreeMap<CompactString, Saved>,
+    pub(super) saved: ByContainer<Saved>,
     /// Since when the bounds are other ones than those published, though by little.
     pub(crate) bounds_since: Option<Timestamp>,
 }
@@ -74,8 +72,8 @@ impl VpaState {
             known: None,
             serving: false,
             groups: Vec::new(),
-            history: BTreeMap::new(),
-            saved: BTreeMap::new(),
+            history: ByContainer::new(),
+            saved: ByContainer::new(),
             bounds_since: None,
         }
     }

@@ -42,15 +42,15 @@ fn a_limit_range_on_pods_keeps_bounds_in_order() {
     )
     .unwrap();
     for container in &processed.containers {
-        let at = |list: &Option<vpa_api::ResourceList>| list.as_ref().unwrap().get("cpu").unwrap().clone();
-        let target = container.target.get("cpu").unwrap();
+        let at = |list: &Option<vpa_api::ResourceList>| list.as_ref().unwrap()["cpu"].clone();
+        let target = &container.target["cpu"];
         assert!(
             at(&container.lower_bound) <= *target && *target <= at(&container.upper_bound),
             "{container:?}"
         );
     }
-    assert_eq!(processed.containers[0].target.get("cpu").unwrap().to_string(), "1");
-    assert_eq!(processed.containers[0].upper_bound.as_ref().unwrap().get("cpu").unwrap().to_string(), "1");
+    assert_eq!(processed.containers[0].target["cpu"].to_string(), "1");
+    assert_eq!(processed.containers[0].upper_bound.as_ref().unwrap()["cpu"].to_string(), "1");
 }
 
 #[test]
@@ -65,8 +65,8 @@ fn what_is_recommended_is_never_scaled_away() {
     let bounds = limits(json!([{ "type": "Pod", "max": { "memory": "1Mi", "cpu": "100m" } }]));
     let processed = process(&vpa(json!({}), recommendation), &pod, &bounds).unwrap();
     assert_eq!(processed.containers[0].target.keys().collect::<Vec<_>>(), ["memory"]);
-    assert_eq!(processed.containers[0].target.get("memory").unwrap().to_string(), "1");
-    assert_eq!(processed.containers[1].target.get("cpu").unwrap().to_string(), "100m");
+    assert_eq!(processed.containers[0].target["memory"].to_string(), "1");
+    assert_eq!(processed.containers[1].target["cpu"].to_string(), "100m");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Label selectors.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use compact_str::CompactString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// What a requirement asks of a label.
@@ -21,19 +23,20 @@ pub enum Operator {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requirement {
     /// Label key.
-    pub key: String,
+    pub key: CompactString,
     /// Kind of the condition.
     pub operator: Operator,
-    /// Values for [`Operator::In`] and [`Operator::NotIn`], else empty.
-    pub values: BTreeSet<String>,
+    /// Values for [`Operator::In`] and [`Operator::NotIn`], in order, else empty.
+    pub values: Box<[CompactString]>,
 }
 
 impl Requirement {
     fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let value = labels.get(&self.key);
+        let value = labels.get(self.key.as_str());
+        let is_given = |value: &String| self.values.iter().any(|given| given == value);
         match self.operator {
-            Operator::In => value.is_some_and(|value| self.values.contains(value)),
-            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            Operator::In => value.is_some_and(is_given),
+            Operator::NotIn => !value.is_some_and(is_given),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
         }
@@ -78,8 +81,9 @@ pub enum SelectorError {
 pub enum Selector {
     /// Matches no labels: what a missing selector means.
     Nothing,
-    /// Matches labels that meet all requirements; all labels where there are none.
-    All(Vec<Requirement>),
+    /// Matches labels that meet all requirements; all labels where there are none. Shared, since a workload and the VPA
+    /// that targets it hold the same.
+    All(Arc<[Requirement]>),
 }
 
 impl Selector {
@@ -102,7 +106,7 @@ impl Selector {
             let values = expression.values.clone().unwrap_or_default();
             requirements.push(requirement(&expression.key, &expression.operator, values)?);
         }
-        Ok(Self::All(requirements))
+        Ok(Self::All(requirements.into()))
     }
 
     /// The selector of a map of labels (ReplicationController, template of a CronJob). A missing map matches nothing,
@@ -111,7 +115,7 @@ impl Selector {
     /// # Errors
     /// When a key or value is not one that Kubernetes takes.
     pub fn from_label_map(labels: Option<&BTreeMap<String, String>>) -> Result<Self, SelectorError> {
-        labels.map_or(Ok(Self::Nothing), |labels| Ok(Self::All(equalities(labels)?)))
+        labels.map_or(Ok(Self::Nothing), |labels| Ok(Self::All(equalities(labels)?.into())))
     }
 
     /// The selector of a scale subresource, as text: `a=b,c in (d,e),f,!g`. Equality and sets only: `!=`, `<` and
@@ -138,7 +142,7 @@ impl Selector {
                 return Err(parser.error("ends after a comma"));
             }
         }
-        Ok(Self::All(requirements))
+        Ok(Self::All(requirements.into()))
     }
 }
 
@@ -166,7 +170,8 @@ fn requirement(key: &str, operator: &str, values: Vec<String>) -> Result<Require
     if let Some(bad) = values.iter().find(|value| !is_label_value(value)) {
         return Err(SelectorError::Value(bad.clone()));
     }
-    Ok(Requirement { key: key.to_owned(), operator: parsed, values: values.into_iter().collect() })
+    let values: BTreeSet<CompactString> = values.into_iter().map(Into::into).collect();
+    Ok(Requirement { key: key.into(), operator: parsed, values: values.into_iter().collect() })
 }
 
 /// An optional DNS subdomain with a slash, then a name of at most 63 characters.

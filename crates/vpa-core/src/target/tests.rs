@@ -20,7 +20,7 @@ fn found(kind: &str, name: &str, owner: Option<ControllerKey>) -> (ControllerKey
         key: key(kind, name),
         uid: None,
         owner,
-        selector: Ok(Selector::All(vec![])),
+        selector: Ok(Selector::All([].into())),
         replicas: None,
         containers: None,
     };

@@ -15,6 +15,7 @@ mod layers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -32,6 +33,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may stay without a byte before it counts as dead. Longer than the five minutes after
 /// which the watches here end by themselves ([`crate::store::WATCH_SECONDS`]).
 const READ_TIMEOUT: Duration = Duration::from_secs(330);
+
+/// Bytes of an answer that say what went wrong where it is not an API status; a proxy's whole page says no more.
+const FAILURE_TEXT_MAX: usize = 500;
 
 /// A cluster and the way to it. Cheap to clone.
 #[derive(Clone)]
@@ -97,6 +101,26 @@ async fn config(flags: &KubeFlags) -> Result<Config, Error> {
     };
     let kubeconfig = Kubeconfig::read_from(path).map_err(|e| failed(&e))?;
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(|e| failed(&e))
+}
+
+/// The body of an answer, as it came: what is decoded from it borrows from it.
+///
+/// # Errors
+/// The request failed, or was answered by a code of failure.
+pub async fn fetch(client: &Client, request: http::Request<Vec<u8>>) -> Result<Bytes, kube::Error> {
+    let (head, body) = request.into_parts();
+    let answer = client.send(http::Request::from_parts(head, kube::client::Body::from(body))).await?;
+    let code = answer.status();
+    // The layers have read it already: this takes it over without a copy.
+    let bytes = answer.into_body().collect_bytes().await?;
+    if code.is_success() {
+        return Ok(bytes);
+    }
+    let status = serde_json::from_slice(&bytes).unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(FAILURE_TEXT_MAX)]).into_owned();
+        kube::core::Status::failure(&text, "").with_code(code.as_u16())
+    });
+    Err(kube::Error::Api(Box::new(status)))
 }
 
 /// An error with its causes, without those that the text before already repeats.

@@ -1,52 +1,42 @@
 //! Objects of the well-known kinds, down to what a VPA asks of them.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::Resource;
-use kube::api::ObjectMeta;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use vpa_core::target::{Controller, ControllerKey, Selector, WellKnown, controller_owner};
 
-/// An object of the well-known kind `K`: its name and its [`Controller`], a few hundred bytes instead of kilobytes.
+use crate::store::Stored;
+
+/// An object of the well-known kind `K`: its [`Controller`] and its version, a few hundred bytes instead of kilobytes.
 #[derive(Debug)]
 pub struct Workload<K> {
-    metadata: ObjectMeta,
+    version: Option<CompactString>,
     /// What a VPA asks of it.
     pub controller: Arc<Controller>,
     kind: PhantomData<fn() -> K>,
 }
 
-impl<K: Resource<DynamicType = ()>> Resource for Workload<K> {
-    type DynamicType = ();
-    type Scope = K::Scope;
-
-    fn kind(dt: &()) -> Cow<'_, str> {
-        K::kind(dt)
+impl<K: Resource<DynamicType = ()> + 'static> Stored for Workload<K> {
+    fn url_path(namespace: Option<&str>) -> String {
+        K::url_path(&(), namespace)
     }
 
-    fn group(dt: &()) -> Cow<'_, str> {
-        K::group(dt)
+    fn namespace(&self) -> &str {
+        &self.controller.key.namespace
     }
 
-    fn version(dt: &()) -> Cow<'_, str> {
-        K::version(dt)
+    fn name(&self) -> &str {
+        &self.controller.key.name
     }
 
-    fn plural(dt: &()) -> Cow<'_, str> {
-        K::plural(dt)
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+    fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 }
 
@@ -67,7 +57,7 @@ struct RawMeta {
     #[serde(default)]
     namespace: String,
     uid: Option<String>,
-    resource_version: Option<String>,
+    resource_version: Option<CompactString>,
     owner_references: Option<Vec<OwnerReference>>,
 }
 
@@ -132,16 +122,17 @@ impl<'de, K: Resource<DynamicType = ()>> Deserialize<'de> for Workload<K> {
             WellKnown::CronJob => spec.job_template.and_then(|job| job.spec?.template),
             _ => spec.template,
         };
+        let owner = controller_owner(owner_references.iter().flatten())
+            .map(|owner| ControllerKey::of_owner(&namespace, owner));
         let controller = Controller {
             key: ControllerKey {
-                namespace: namespace.clone(),
+                namespace,
                 api_version: known.api_version().to_owned(),
                 kind: known.kind().to_owned(),
-                name: name.clone(),
+                name,
             },
-            uid: uid.clone(),
-            owner: controller_owner(owner_references.iter().flatten())
-                .map(|owner| ControllerKey::of_owner(&namespace, owner)),
+            uid,
+            owner,
             selector,
             replicas: match known {
                 WellKnown::DaemonSet => status.desired_number_scheduled,
@@ -154,14 +145,7 @@ impl<'de, K: Resource<DynamicType = ()>> Deserialize<'de> for Workload<K> {
                 main.into_iter().chain(init).flatten().map(|container| container.name).collect()
             }),
         };
-        let metadata = ObjectMeta {
-            name: Some(name),
-            namespace: Some(namespace),
-            uid,
-            resource_version,
-            ..ObjectMeta::default()
-        };
-        Ok(Self { metadata, controller: Arc::new(controller), kind: PhantomData })
+        Ok(Self { version: resource_version, controller: Arc::new(controller), kind: PhantomData })
     }
 }
 
