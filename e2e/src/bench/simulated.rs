@@ -61,7 +61,7 @@ pub async fn run(subject: &Subject, vpas: usize, logs: &Path) -> Result<Figures>
     let progress = Progress::follow(&client);
     let mut readings = metrics.readings();
     let log = logs.join(format!("{}-{vpas}.log", subject.name()));
-    let mut process = subject.start(&kubeconfig, None, &[], &log)?;
+    let mut process = subject.start(&kubeconfig, None, &log)?;
     let began = loop {
         tokio::select! {
             changed = readings.changed() => {

@@ -12,6 +12,9 @@ use crate::programs::Program;
 /// File names of the Go suite's recommender: as its Makefile and its images name it.
 const PEER_FILES: [&str; 3] = ["recommender", "recommender-amd64", "recommender-arm64"];
 
+/// Default of `--checkpoints-write-interval` in default cycles: 10 min of 1 min each.
+const CHECKPOINT_CYCLES: u32 = 10;
+
 /// Whose recommender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
@@ -73,24 +76,22 @@ impl Subject {
         &self.path
     }
 
-    /// Starts it with default flags, but for the cluster and the port, the interval where one is given, and `flags`.
+    /// Starts it with default flags, but for the cluster and the port, and the interval where one is given.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start(
-        &self,
-        kubeconfig: &Path,
-        interval: Option<Duration>,
-        flags: &[String],
-        log: &Path,
-    ) -> Result<Process> {
+    pub fn start(&self, kubeconfig: &Path, interval: Option<Duration>, log: &Path) -> Result<Process> {
         let mut command = Command::new(&self.path);
         command.arg(format!("--kubeconfig={}", kubeconfig.display()));
         command.arg(format!("--address=127.0.0.1:{}", free_port()?));
         if let Some(interval) = interval {
             command.arg(format!("--recommender-interval={}ms", interval.as_millis()));
+            if self.suite == Suite::Own {
+                // What may wait for minutes waits for as many cycles as it does by default.
+                let wait = interval * CHECKPOINT_CYCLES;
+                command.arg(format!("--checkpoints-write-interval={}ms", wait.as_millis()));
+            }
         }
-        command.args(flags);
         Process::start(self.name(), command, log)
     }
 }
