@@ -11,7 +11,9 @@ use vpa_api::pod::Pod;
 use vpa_api::{VerticalPodAutoscaler, VerticalPodAutoscalerCheckpoint};
 use vpa_core::model::histogram::DecayingHistogram;
 use vpa_core::model::history::History;
-use vpa_core::model::{ClusterState, ContainerId, Observation, Settings, Target, VpaId, buckets};
+use vpa_core::model::{
+    ClusterState, ContainerId, Observation, ObservedPod, Settings, Target, VpaId, buckets,
+};
 use vpa_core::recommend::{Config, plan};
 use vpa_core::target::Selector;
 
@@ -90,7 +92,7 @@ impl World {
                     "status": { "phase": "Running" },
                 }))
                 .unwrap();
-                take(Observation::Pod(&pod), at(0));
+                take(Observation::Pod(&ObservedPod::from(&pod)), at(0));
                 containers.push(ContainerId::new(&namespace, &pod_name, "app"));
             }
         }

@@ -13,7 +13,9 @@ use vpa_api::{Quantity, ResourceList, VerticalPodAutoscaler, VerticalPodAutoscal
 use vpa_core::model::histogram::DecayingHistogram;
 use vpa_core::model::history::DETAIL_ANNOTATION;
 use vpa_core::model::oom::Oom;
-use vpa_core::model::{ClusterState, ContainerId, Observation, Settings, Target, VpaId, buckets};
+use vpa_core::model::{
+    ClusterState, ContainerId, Observation, ObservedPod, Settings, Target, VpaId, buckets,
+};
 use vpa_core::recommend::{Config, plan};
 use vpa_core::target::Selector;
 
@@ -89,7 +91,7 @@ impl Life {
             "status": {"phase": "Running"},
         }))
         .unwrap();
-        self.state.apply(Observation::Pod(&pod), self.now).unwrap();
+        self.state.apply(Observation::Pod(&ObservedPod::from(&pod)), self.now).unwrap();
     }
 
     fn start(&mut self, pod: usize) {

@@ -9,7 +9,9 @@ use serde_json::json;
 use vpa_api::VerticalPodAutoscaler;
 use vpa_api::pod::Pod;
 use vpa_core::model::oom::Oom;
-use vpa_core::model::{ClusterState, ContainerId, Observation, Schedule, Settings, Target, VpaId};
+use vpa_core::model::{
+    ClusterState, ContainerId, Observation, ObservedPod, Schedule, Settings, Target, VpaId,
+};
 use vpa_core::recommend::{Config, CyclePlan, News, plan};
 use vpa_core::target::Selector;
 
@@ -55,7 +57,7 @@ impl World {
             "status": {"phase": "Running"},
         }))
         .unwrap();
-        self.state.apply(Observation::Pod(&pod), self.now).unwrap();
+        self.state.apply(Observation::Pod(&ObservedPod::from(&pod)), self.now).unwrap();
     }
 
     fn put(&mut self, name: &str) {

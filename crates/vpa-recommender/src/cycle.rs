@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vpa_api::VerticalPodAutoscaler;
-use vpa_api::pod::Pod;
 use vpa_core::model::{ClusterState, ObjectId, PodId, VpaId};
 use vpa_core::recommend::{Config, CyclePlan, plan};
 use vpa_runtime::metrics::RuntimeMetrics;
@@ -22,6 +21,7 @@ use crate::FINISH_MAX;
 use crate::args::Options;
 use crate::inbox::Inbox;
 use crate::metrics::RecommenderMetrics;
+use crate::pods::StoredPod;
 
 /// The wall clock. Handed in, so that a test can let days pass.
 pub(crate) type Clock = fn() -> Timestamp;
@@ -29,7 +29,7 @@ pub(crate) type Clock = fn() -> Timestamp;
 /// Where observations come from.
 pub(crate) struct Sources {
     pub(crate) vpas: Store<VerticalPodAutoscaler>,
-    pub(crate) pods: Store<Pod>,
+    pub(crate) pods: Store<StoredPod>,
     pub(crate) targets: Targets,
     pub(crate) inbox: Inbox,
     pub(crate) clock: Clock,
@@ -43,7 +43,7 @@ pub(crate) struct Cycle {
     metrics: Arc<RecommenderMetrics>,
     state: ClusterState,
     /// Pods as they were last handed to the state; one that has not changed since is not handed over again.
-    known_pods: BTreeMap<PodId, Arc<Pod>>,
+    known_pods: BTreeMap<PodId, Arc<StoredPod>>,
     statuses: Executor,
     checkpoints: Executor,
     /// For the program's end, which waits for no budget.

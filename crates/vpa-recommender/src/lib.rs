@@ -20,6 +20,7 @@ mod checkpoints;
 mod cycle;
 mod inbox;
 mod metrics;
+mod pods;
 mod statuses;
 #[cfg(test)]
 mod testing;
@@ -28,10 +29,8 @@ mod usage;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::time::Instant;
 use vpa_api::VerticalPodAutoscaler;
-use vpa_api::pod::Pod;
 use vpa_core::model::oom::{ooms_of_event, ooms_of_pod};
 use vpa_runtime::flags::{CommonFlags, Scope};
 use vpa_runtime::preflight::{self, Permission};
@@ -42,6 +41,7 @@ pub use args::Args;
 use cycle::{Cycle, Sources};
 use inbox::Inbox;
 use metrics::RecommenderMetrics;
+use pods::StoredPod;
 
 /// What this program is.
 pub const COMPONENT: Component = Component {
@@ -73,7 +73,7 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
 
     let inbox = Inbox::default();
     let sources = Sources {
-        vpas: shell.watch::<VerticalPodAutoscaler>(&cluster, StoreOptions::named("vpas").scope(&scope)),
+        vpas: shell.watch(&cluster, StoreOptions::named("vpas").scope(&scope).modify(slim)),
         pods: watch_pods(&shell, &cluster, &scope, &inbox, &metrics),
         targets: Targets::start(&shell, &cluster, &scope),
         inbox: inbox.clone(),
@@ -122,50 +122,33 @@ fn watch_pods(
     scope: &Scope,
     inbox: &Inbox,
     metrics: &Arc<RecommenderMetrics>,
-) -> Store<Pod> {
+) -> Store<StoredPod> {
     let (inbox, metrics) = (inbox.clone(), metrics.clone());
-    let options =
-        StoreOptions::named("pods").scope(scope).fields("status.phase!=Pending").modify(slim).on_event(
-            move |event| {
-                if let StoreEvent::Applied { before, now } = event {
-                    let ooms = ooms_of_pod(before.map(Arc::as_ref), now);
-                    for oom in &ooms {
-                        metrics.observe_oom_source(now, &oom.container.container);
-                    }
-                    inbox.put(ooms);
-                    metrics.observe_inbox(inbox.len());
+    let options = StoreOptions::named("pods").scope(scope).fields("status.phase!=Pending").on_event(
+        move |event: StoreEvent<'_, StoredPod>| {
+            if let StoreEvent::Applied { before, now } = event {
+                let ooms = ooms_of_pod(before.map(|before| &***before), now);
+                for oom in &ooms {
+                    metrics.observe_oom_source(now, &oom.container.container);
                 }
-            },
-        );
+                inbox.put(ooms);
+                metrics.observe_inbox(inbox.len());
+            }
+        },
+    );
     shell.watch(cluster, options)
 }
 
-/// Drops what the recommender does not read: of kilobytes, some hundred bytes are left.
-fn slim(pod: &mut Pod) {
-    let Pod { metadata, spec, status } = pod;
-    *metadata = ObjectMeta {
-        namespace: metadata.namespace.take(),
-        name: metadata.name.take(),
-        uid: metadata.uid.take(),
-        resource_version: metadata.resource_version.take(),
-        labels: metadata.labels.take(),
-        creation_timestamp: metadata.creation_timestamp.take(),
-        ..ObjectMeta::default()
-    };
-    spec.node_name = None;
-    spec.resources = None;
-    for container in spec.containers.iter_mut().chain(&mut spec.init_containers) {
-        container.resize_policy = Vec::new();
-        container.resources.limits = None;
+/// Drops what the recommender does not read, and the room that lists had to grow.
+fn slim(vpa: &mut VerticalPodAutoscaler) {
+    if let Some(annotations) = &mut vpa.metadata.annotations {
+        // What was applied last is the whole object once more.
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
     }
-    status.conditions = Vec::new();
-    status.qos_class = None;
-    status.start_time = None;
-    for container in status.container_statuses.iter_mut().chain(&mut status.init_container_statuses) {
-        container.state.running = None;
-        if let Some(resources) = &mut container.resources {
-            resources.limits = None;
-        }
+    if let Some(status) = &mut vpa.status {
+        status.conditions.iter_mut().for_each(Vec::shrink_to_fit);
+        let containers = status.recommendation.as_mut().and_then(|r| r.container_recommendations.as_mut());
+        containers.into_iter().for_each(Vec::shrink_to_fit);
     }
 }
 

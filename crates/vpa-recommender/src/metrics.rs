@@ -6,9 +6,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use prometheus::{Gauge, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use vpa_api::Quantity;
-use vpa_api::pod::Pod;
 use vpa_api::vpa::VerticalPodAutoscalerStatus;
-use vpa_core::model::{Quality, Resource};
+use vpa_core::model::{ObservedPod, Quality, Resource};
 use vpa_core::policy::Mode;
 use vpa_core::recommend::{CycleReport, StatusWrite, VpaReport};
 use vpa_runtime::Error;
@@ -222,9 +221,8 @@ impl RecommenderMetrics {
     }
 
     /// Where the request of an OOM-killed container was found.
-    pub(crate) fn observe_oom_source(&self, pod: &Pod, container: &str) {
-        let mut statuses = pod.status.container_statuses.iter();
-        let in_status = statuses.any(|status| status.name == container && status.resources.is_some());
+    pub(crate) fn observe_oom_source(&self, pod: &ObservedPod, container: &str) {
+        let in_status = pod.container(container).is_some_and(|container| container.reported);
         let source = if in_status { "Pod.Status.ContainerStatuses" } else { "Pod.Spec.Containers" };
         self.resources.with_label_values(&[source]).inc();
     }
@@ -370,7 +368,7 @@ mod tests {
         metrics.observe_step("total", Duration::from_secs(1));
         metrics.observe_read(false);
         metrics.objects.with_label_values(&["Off", "true", "v1", "true", "false"]).set(1);
-        metrics.observe_oom_source(&Pod::default(), "c");
+        metrics.observe_oom_source(&ObservedPod::default(), "c");
         metrics.changes.with_label_values(&["Off", "cpu", "1"]).observe(0.1);
         let sample = |resource, usage, recommended| Quality {
             mode: Some(Mode::Off),

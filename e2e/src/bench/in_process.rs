@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use vpa_api::VerticalPodAutoscaler;
 use vpa_api::pod::Pod;
-use vpa_core::model::{ClusterState, ContainerId, Observation, Settings, Target, VpaId};
+use vpa_core::model::{ClusterState, ContainerId, Observation, ObservedPod, Settings, Target, VpaId};
 use vpa_core::recommend::{Config, CyclePlan, plan};
 use vpa_core::target::Selector;
 
@@ -100,7 +100,7 @@ impl Model {
                 "spec": { "containers": [{ "name": CONTAINER }] },
                 "status": { "phase": "Running" },
             }))?;
-            take(&mut state, Observation::Pod(&object), now)?;
+            take(&mut state, Observation::Pod(&ObservedPod::from(&object)), now)?;
             containers.push(ContainerId::new(&namespace, &name, CONTAINER));
         }
         Ok(Self { state, config: Config::default(), vpas, containers })

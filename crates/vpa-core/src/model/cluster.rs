@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 use jiff::Timestamp;
-use vpa_api::pod::Pod;
 use vpa_api::{VerticalPodAutoscaler, VerticalPodAutoscalerCheckpoint};
 
 use super::aggregate::{Aggregate, CheckpointError};
@@ -14,6 +13,7 @@ use super::container::{ContainerState, Rejection};
 use super::history::History;
 use super::ids::{ContainerId, PodId, VpaId};
 use super::namespace::{ByContainer, Namespace, PodState};
+use super::pod::{Labels, ObservedPod};
 use super::quality::{Quality, Resource};
 use super::settings::Settings;
 use super::vpa::{Target, VpaState};
@@ -32,7 +32,7 @@ pub enum Observation<'a> {
     /// A checkpoint that was found at the start. Its VPA has to be known.
     Checkpoint(&'a VerticalPodAutoscalerCheckpoint),
     /// A pod is there or has changed.
-    Pod(&'a Pod),
+    Pod(&'a ObservedPod),
     /// A pod is gone.
     PodGone(&'a PodId),
     /// CPU usage of a container.
@@ -169,9 +169,11 @@ impl ClusterState {
     }
 
     /// Whether a VPA selects pods with these labels.
-    pub fn selects(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+    pub fn selects(&self, namespace: &str, labels: &Labels) -> bool {
         let vpas = self.namespaces.get(namespace).map(|namespace| &namespace.vpas);
-        vpas.into_iter().flat_map(BTreeMap::values).any(|v| v.selector().is_some_and(|s| s.matches(labels)))
+        vpas.into_iter()
+            .flat_map(BTreeMap::values)
+            .any(|v| v.selector().is_some_and(|s| s.matches_labels(labels)))
     }
 
     /// The merged history of the containers of a VPA, by name. Reference times of what is merged may move.
@@ -241,30 +243,28 @@ impl ClusterState {
         Ok(())
     }
 
-    fn put_pod(&mut self, pod: &Pod, now: Timestamp) {
-        let id = PodId::of_pod(pod);
+    fn put_pod(&mut self, pod: &ObservedPod, now: Timestamp) {
+        let id = &pod.id;
         let Self { settings, namespaces, .. } = self;
-        let namespace = namespaces.entry(id.namespace).or_default();
-        let group = namespace.group_of(pod.labels());
-        let active = !matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        let namespace = namespaces.entry(id.namespace.clone()).or_default();
+        let group = namespace.group_of(&pod.labels);
         let state = namespace.pods.entry(id.name.clone()).or_insert_with(|| PodState {
             group,
-            containers: ByContainer::with_capacity(pod.spec.containers.len()),
-            init_containers: Vec::new(),
-            active,
-            priority: 0,
-            created: None,
+            containers: ByContainer::with_capacity(pod.containers.len()),
+            init_containers: Box::default(),
+            active: pod.active,
+            priority: pod.priority,
+            created: pod.created,
         });
         let moved = (state.group != group).then_some(state.group);
         state.group = group;
-        state.active = active;
-        state.priority = pod.spec.priority.unwrap_or(0);
-        state.created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-        state.init_containers = pod.spec.init_containers.iter().map(|c| c.name.as_str().into()).collect();
+        state.active = pod.active;
+        state.priority = pod.priority;
+        state.created = pod.created;
+        state.init_containers.clone_from(&pod.init_containers);
         let mut fresh = moved.is_some();
-        for container in &pod.spec.containers {
-            let name = CompactString::from(container.name.as_str());
-            state.containers.entry(name).or_insert_with(|| {
+        for container in &pod.containers {
+            state.containers.entry(container.name.clone()).or_insert_with(|| {
                 fresh = true;
                 ContainerState::default()
             });

@@ -6,7 +6,7 @@ use vpa_api::VerticalPodAutoscaler;
 use vpa_api::pod::Pod;
 
 /// Namespace and name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId {
     /// Namespace.
     pub namespace: CompactString,

@@ -9,15 +9,13 @@ use litemap::LiteMap;
 
 use super::aggregate::Aggregate;
 use super::container::ContainerState;
+use super::pod::Labels;
 use super::settings::{ContainerSettings, Settings};
 use super::vpa::VpaState;
 use crate::target::stronger;
 
 /// Something for each container, by name. Most pods have one or two: a tree's node would have room for eleven.
 pub type ByContainer<T> = LiteMap<CompactString, T>;
-
-/// Labels of a pod.
-pub(super) type Labels = BTreeMap<String, String>;
 
 /// Number of a label set in its namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +39,7 @@ pub struct PodState {
     /// Its main containers.
     pub containers: ByContainer<ContainerState>,
     /// Names of the containers that run before the main ones.
-    pub(super) init_containers: Vec<CompactString>,
+    pub(super) init_containers: Box<[CompactString]>,
     /// Whether it is neither succeeded nor failed.
     pub(super) active: bool,
     /// Value of its priority class.
@@ -104,7 +102,7 @@ impl Namespace {
     fn link(&mut self, vpa: &str, id: GroupId) {
         let Self { vpas, groups, by_labels, .. } = self;
         let (Some(state), Some(group)) = (vpas.get(vpa), groups.get_mut(&id)) else { return };
-        if !state.selector().is_some_and(|selector| selector.matches(&group.labels)) {
+        if !state.selector().is_some_and(|selector| selector.matches_labels(&*group.labels)) {
             return;
         }
         let place = group

@@ -4,10 +4,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use vpa_api::Quantity;
 use vpa_api::names::resource::MEMORY;
-use vpa_api::pod::{ContainerStateTerminated, ContainerStatus, Pod};
 
 use super::ids::ContainerId;
-use crate::policy::current_resources;
+use super::pod::{EndedRun, ObservedPod, ObservedStatus};
 
 /// Containers of one eviction event that are looked at: more than a pod can have.
 const MAX_OFFENDERS: usize = 1000;
@@ -29,47 +28,35 @@ pub struct Oom {
 ///
 /// A kill is told by the end of the killed run, so it is found however many states in between were missed: as the
 /// state of a container, or as the last state of one that waits or runs again.
-pub fn ooms_of_pod(old: Option<&Pod>, new: &Pod) -> Vec<Oom> {
+pub fn ooms_of_pod(old: Option<&ObservedPod>, new: &ObservedPod) -> Vec<Oom> {
     let mut ooms = Vec::new();
-    let statuses = new.status.container_statuses.iter();
-    for status in statuses {
-        let before = old.and_then(|old| old.status.container_statuses.iter().find(|s| s.name == status.name));
-        let current = status.state.terminated.as_ref();
-        let last = status.last_state.terminated.as_ref();
-        let fresh = |run: &&ContainerStateTerminated| is_oom(run) && !is_known(before, status, run);
+    for status in &new.statuses {
+        let before = old.and_then(|old| old.statuses.iter().find(|s| s.container == status.container));
+        let fresh = |run: &&EndedRun| run.oom_killed && !is_known(before, status, run);
         // In the current state the resources are those of the pod as it is now; a run before had those of the pod
         // as it was before.
-        let now = current.filter(fresh).map(|run| (run, new));
-        let earlier = || last.filter(fresh).map(|run| (run, old.unwrap_or(new)));
+        let now = status.current.as_deref().filter(fresh).map(|run| (run, new));
+        let earlier = || status.last.as_deref().filter(fresh).map(|run| (run, old.unwrap_or(new)));
         let Some((run, pod)) = now.or_else(earlier) else { continue };
-        let Some(time) = run.finished_at.as_ref() else { continue };
-        let (requests, _) = current_resources(&status.name, pod);
+        let Some(time) = run.ended else { continue };
         ooms.push(Oom {
-            container: ContainerId::new(
-                new.metadata.namespace.as_deref().unwrap_or(""),
-                new.metadata.name.as_deref().unwrap_or(""),
-                &status.name,
-            ),
-            time: time.0,
-            requested_bytes: requests.and_then(|r| r.get(MEMORY)).map_or(0, Quantity::value_saturating),
+            container: ContainerId { pod: new.id.clone(), container: status.container.clone() },
+            time,
+            requested_bytes: pod.container(&status.container).map_or(0, |container| container.memory_request),
             first_sight: old.is_none(),
         });
     }
     ooms
 }
 
-fn is_oom(run: &ContainerStateTerminated) -> bool {
-    run.reason.as_deref() == Some("OOMKilled")
-}
-
 /// Whether a run that ended was seen to have ended before. A container that has not started again since then cannot
 /// have ended again either, so a last state that comes up late is not a new kill.
-fn is_known(before: Option<&ContainerStatus>, now: &ContainerStatus, run: &ContainerStateTerminated) -> bool {
+fn is_known(before: Option<&ObservedStatus>, now: &ObservedStatus, run: &EndedRun) -> bool {
     let Some(before) = before else { return false };
-    let ended = [&before.state, &before.last_state];
-    let same = ended.iter().any(|s| s.terminated.as_ref().is_some_and(|t| t.finished_at == run.finished_at));
-    let restarted = now.restart_count > before.restart_count;
-    let just_ended = now.state.terminated.as_ref() == Some(run) && before.state.terminated.is_none();
+    let ended = [&before.current, &before.last];
+    let same = ended.iter().any(|other| other.as_ref().is_some_and(|other| other.ended == run.ended));
+    let restarted = now.restarts > before.restarts;
+    let just_ended = now.current.as_deref() == Some(run) && before.current.is_none();
     same || !(restarted || just_ended)
 }
 

@@ -74,7 +74,7 @@ impl Offline {
     /// A pod, as it is now.
     pub fn pod(&mut self, pod: &Pod, now: Timestamp) {
         // A pod is always taken.
-        let _ = self.state.apply(Observation::Pod(pod), now);
+        let _ = self.state.apply(Observation::Pod(&pod.into()), now);
     }
 
     /// Usage of a container at a time: CPU in millicores, memory in bytes.

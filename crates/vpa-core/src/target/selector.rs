@@ -6,6 +6,8 @@ use std::sync::Arc;
 use compact_str::CompactString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use crate::model::pod::Labels;
+
 /// What a requirement asks of a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
@@ -31,9 +33,8 @@ pub struct Requirement {
 }
 
 impl Requirement {
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let value = labels.get(self.key.as_str());
-        let is_given = |value: &String| self.values.iter().any(|given| given == value);
+    fn matches(&self, value: Option<&str>) -> bool {
+        let is_given = |value: &str| self.values.iter().any(|given| given == value);
         match self.operator {
             Operator::In => value.is_some_and(is_given),
             Operator::NotIn => !value.is_some_and(is_given),
@@ -89,9 +90,18 @@ pub enum Selector {
 impl Selector {
     /// Whether the labels meet the selector.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.meets(|key| labels.get(key).map(String::as_str))
+    }
+
+    /// As [`matches`](Self::matches), for labels as the model has them.
+    pub fn matches_labels(&self, labels: &Labels) -> bool {
+        self.meets(|key| labels.get(key).map(CompactString::as_str))
+    }
+
+    fn meets<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> bool {
         match self {
             Self::Nothing => false,
-            Self::All(requirements) => requirements.iter().all(|requirement| requirement.matches(labels)),
+            Self::All(requirements) => requirements.iter().all(|one| one.matches(value(&one.key))),
         }
     }
 

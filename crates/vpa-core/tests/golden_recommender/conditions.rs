@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use vpa_api::vpa::{VerticalPodAutoscalerCondition, VerticalPodAutoscalerSpec};
 use vpa_api::{ResourceList, VerticalPodAutoscaler};
 use vpa_core::model::usage::amounts;
-use vpa_core::model::{ClusterState, ContainerId, Observation, PodId, Target, VpaId, checkpoint_name};
+use vpa_core::model::{
+    ClusterState, ContainerId, Observation, ObservedPod, PodId, Target, VpaId, checkpoint_name,
+};
 use vpa_core::recommend::{conditions_after_load, plan};
 use vpa_core::target::Selector;
 
@@ -173,7 +175,7 @@ fn put_pods(
         let phase = pod.phase.as_deref().unwrap_or("Running");
         let object =
             pod_object(namespace, &pod.name, &pod.labels, &pod.containers, &pod.init_containers, phase)?;
-        apply(state, Observation::Pod(&object), now)?;
+        apply(state, Observation::Pod(&ObservedPod::from(&object)), now)?;
     }
     for (pod, container, second, cpu, memory) in &step.usage {
         let container = ContainerId::new(namespace, pod, container);

@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use serde::Deserialize;
 use vpa_api::ResourceList;
-use vpa_api::pod::Pod;
 use vpa_core::model::ContainerId;
+use vpa_core::model::ObservedPod;
 use vpa_core::model::oom::{Oom, ooms_of_event, ooms_of_pod};
 use vpa_core::model::usage::amounts;
 
@@ -36,8 +36,8 @@ struct Record {
 
 #[derive(Deserialize)]
 pub(crate) struct PodUpdate {
-    old: Pod,
-    new: Pod,
+    old: ObservedPod,
+    new: ObservedPod,
     ooms: Vec<Record>,
 }
 

@@ -13,7 +13,7 @@ use vpa_api::pod::Pod;
 use vpa_api::vpa::VerticalPodAutoscalerStatus;
 use vpa_api::{VerticalPodAutoscaler, VerticalPodAutoscalerCheckpoint};
 use vpa_core::model::oom::Oom;
-use vpa_core::model::{ClusterState, ContainerId, Observation, PodId, Target, VpaId};
+use vpa_core::model::{ClusterState, ContainerId, Observation, ObservedPod, PodId, Target, VpaId};
 use vpa_core::recommend::{Estimate, estimate, plan};
 use vpa_core::target::Selector;
 
@@ -178,7 +178,7 @@ impl<'a> Run<'a> {
 
     fn put_pod(&mut self, index: usize) -> Result<(), String> {
         let pod = pod(&self.case.pods[index], &self.pods[&index])?;
-        self.apply(Observation::Pod(&pod))
+        self.apply(Observation::Pod(&ObservedPod::from(&pod)))
     }
 
     fn container(&self, index: usize) -> ContainerId {

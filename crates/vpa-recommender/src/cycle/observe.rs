@@ -60,16 +60,16 @@ impl Cycle {
     pub(super) fn load_pods(&mut self) -> Vec<PodId> {
         let mut gone: BTreeSet<PodId> = self.known_pods.keys().cloned().collect();
         for pod in self.sources.pods.snapshot() {
-            let id = PodId::of_pod(&pod);
-            if self.options.memory_saver && !self.state.selects(&id.namespace, pod.labels()) {
+            let id = &pod.id;
+            if self.options.memory_saver && !self.state.selects(&id.namespace, &pod.labels) {
                 continue;
             }
-            gone.remove(&id);
-            if self.known_pods.get(&id).is_some_and(|known| Arc::ptr_eq(known, &pod)) {
+            gone.remove(id);
+            if self.known_pods.get(id).is_some_and(|known| Arc::ptr_eq(known, &pod)) {
                 continue;
             }
             self.apply(Observation::Pod(&pod));
-            self.known_pods.insert(id, pod);
+            self.known_pods.insert(id.clone(), pod);
         }
         gone.into_iter().collect()
     }
