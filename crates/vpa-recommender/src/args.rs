@@ -1,5 +1,6 @@
 //! Flags, and what they mean to the recommender.
 
+mod history;
 mod writes;
 
 use std::time::Duration;
@@ -16,6 +17,8 @@ use vpa_runtime::flags::{
     parse_positive_duration,
 };
 
+use history::HistoryFlags;
+pub(crate) use history::{Credentials, HistorySource, PrometheusOptions, UsageSource};
 use writes::{WriteFlags, Writing};
 
 /// Flags of the recommender.
@@ -50,9 +53,6 @@ pub struct RecommenderFlags {
     /// How often checkpoints of VPAs that are gone are removed
     #[arg(long, default_value = "10m0s", value_parser = parse_positive_duration, value_name = "DURATION")]
     checkpoints_gc_interval: GoDuration,
-    /// Where history is kept: checkpoint; empty means the same
-    #[arg(long, default_value = "", value_name = "KIND")]
-    storage: String,
     /// Keep track only of pods that a VPA selects; a new VPA then starts without history
     #[arg(long)]
     memory_saver: bool,
@@ -63,6 +63,9 @@ pub struct RecommenderFlags {
     /// What is written, and when
     #[command(flatten)]
     writes: WriteFlags,
+    /// Where history and usage come from
+    #[command(flatten)]
+    history: HistoryFlags,
 
     /// Part of the usage that is added to it
     #[arg(long, default_value_t = 0.15, value_parser = parse_non_negative, value_name = "FRACTION")]
@@ -149,6 +152,8 @@ pub(crate) struct Options {
     pub(crate) checkpoints_gc_interval: Duration,
     pub(crate) memory_saver: bool,
     pub(crate) writing: Writing,
+    pub(crate) history: HistorySource,
+    pub(crate) usage: UsageSource,
 }
 
 impl RecommenderFlags {
@@ -161,10 +166,10 @@ impl RecommenderFlags {
             recommender_name,
             recommender_interval,
             checkpoints_gc_interval,
-            storage,
             memory_saver,
             target_grace_period,
             writes,
+            history,
             recommendation_margin_fraction,
             pod_recommendation_min_cpu_millicores,
             pod_recommendation_min_memory_mb,
@@ -189,17 +194,11 @@ impl RecommenderFlags {
             container_recommendation_max_allowed_cpu,
             container_recommendation_max_allowed_memory,
         } = self;
-        if !matches!(storage.as_str(), "" | "checkpoint") {
-            return Err(FlagError::new(
-                "storage",
-                storage,
-                "checkpoint; other kinds of history are not there yet",
-            ));
-        }
         if memory_aggregation_interval_count < 1 {
             let found = memory_aggregation_interval_count.to_string();
             return Err(FlagError::new("memory-aggregation-interval-count", found, "1 or more"));
         }
+        let (history, usage) = history.sources(scope.namespace.as_deref())?;
         let writing = writes.writing(recommender_interval)?;
         let maxima = [
             (CPU, container_recommendation_max_allowed_cpu),
@@ -254,6 +253,8 @@ impl RecommenderFlags {
             checkpoints_gc_interval: checkpoints_gc_interval.into(),
             memory_saver,
             writing,
+            history,
+            usage,
         })
     }
 }

@@ -93,8 +93,10 @@ impl Cycle {
         // Ends with the cycle, and the task that passes the cancelling on with it.
         let _end = halt.clone().drop_guard();
         self.write_statuses(plan.statuses, &plan.report, &halt).await;
-        self.write_checkpoints(plan.checkpoint_writes, &halt).await;
-        self.remove_checkpoints(&halt).await;
+        if self.options.history.keeps_checkpoints() {
+            self.write_checkpoints(plan.checkpoint_writes, &halt).await;
+            self.remove_checkpoints(&halt).await;
+        }
         let step = Instant::now();
         if let Some(removed) =
             self.state.collect_garbage((self.sources.clock)()).filter(|removed| *removed > 0)
@@ -114,6 +116,9 @@ impl Cycle {
 
     /// Writes what checkpoints have to say, at the program's end.
     pub(crate) async fn finish(&mut self, leading: &CancellationToken) {
+        if !self.options.history.keeps_checkpoints() {
+            return;
+        }
         self.load_vpas();
         self.take_ooms((self.sources.clock)());
         let config = Config { checkpoints: None, ..self.options.config.clone() };

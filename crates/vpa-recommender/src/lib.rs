@@ -18,6 +18,7 @@
 mod args;
 mod checkpoints;
 mod cycle;
+mod history;
 mod inbox;
 mod metrics;
 mod pods;
@@ -38,7 +39,9 @@ use vpa_runtime::targets::{self, Targets};
 use vpa_runtime::{Component, Error, Shell, Store, StoreEvent, StoreOptions, clock, store};
 
 pub use args::Args;
+use args::HistorySource;
 use cycle::{Cycle, Sources};
+use history::{History, HistoryMetrics};
 use inbox::Inbox;
 use metrics::RecommenderMetrics;
 use pods::StoredPod;
@@ -66,6 +69,11 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
     let scope = scope.scope()?;
     let options = recommender.options(&scope, &feature_gates)?;
     let metrics = Arc::new(RecommenderMetrics::new(shell.registry())?);
+    let history_metrics = Arc::new(HistoryMetrics::new(shell.registry())?);
+    let history = match &options.history {
+        HistorySource::Checkpoints => None,
+        HistorySource::Prometheus(prometheus) => Some(History::new(prometheus, history_metrics)?),
+    };
     shell.serve(&address, profiling).await?;
     let cluster = shell.connect(&kube).await?;
     preflight::crds(&cluster, &[preflight::VPA_CRD, preflight::CHECKPOINT_CRD]).await?;
@@ -89,7 +97,16 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
     }
     let interval = options.interval;
     let mut cycle = Cycle::new(cluster, sources, options, metrics, shell.metrics());
-    if !cycle.restore(&stop).await {
+    let restored = match &history {
+        None => cycle.restore(&stop).await,
+        Some(history) => {
+            let progress = history.progress();
+            shell.health().check("history", move || progress.ready());
+            shell.health().phase("reading history from Prometheus");
+            cycle.load_history(history, &stop).await
+        }
+    };
+    if !restored {
         leadership.release().await;
         return Ok(());
     }

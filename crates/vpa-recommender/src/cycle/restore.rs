@@ -8,11 +8,25 @@ use vpa_core::model::{ApplyError, ObjectId, Observation};
 
 use super::Cycle;
 use crate::checkpoints;
+use crate::history::{History, Wanted};
 
 /// Time between two tries to read the checkpoints; the client has tried for some seconds by itself then.
 const RESTORE_RETRY: Duration = Duration::from_secs(2);
 
 impl Cycle {
+    /// Reads history from Prometheus, before the first cycle. Returns `false` if `stop` came first.
+    pub(crate) async fn load_history(&mut self, history: &History, stop: &CancellationToken) -> bool {
+        self.load_vpas();
+        let wanted = Wanted {
+            state: &mut self.state,
+            live: &self.sources.pods,
+            scope: &self.options.scope,
+            selected_only: self.options.memory_saver,
+            clock: self.sources.clock,
+        };
+        history.load(wanted, stop).await
+    }
+
     /// Reads the checkpoints, before the first cycle. Tries until they come: to go on without history would publish
     /// recommendations made from nothing, and write them over the history. Returns `false` if `stop` came first.
     pub(crate) async fn restore(&mut self, stop: &CancellationToken) -> bool {

@@ -11,6 +11,7 @@
 
 mod call;
 mod layers;
+mod outside;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use kube::{Client, Config};
 
 pub use call::CallKind;
 pub use layers::{AnswerBody, Deadline, Limit, Observe, Paced, Rate, Retry, Stack, stack};
+pub use outside::{Login, Outside};
 
 use crate::Error;
 use crate::flags::KubeFlags;
