@@ -18,6 +18,7 @@
 mod args;
 mod checkpoints;
 mod cycle;
+mod external;
 mod history;
 mod inbox;
 mod metrics;
@@ -39,7 +40,7 @@ use vpa_runtime::targets::{self, Targets};
 use vpa_runtime::{Component, Error, Shell, Store, StoreEvent, StoreOptions, clock, store};
 
 pub use args::Args;
-use args::HistorySource;
+use args::{HistorySource, Options, UsageSource};
 use cycle::{Cycle, Sources};
 use history::{History, HistoryMetrics};
 use inbox::Inbox;
@@ -77,7 +78,7 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
     shell.serve(&address, profiling).await?;
     let cluster = shell.connect(&kube).await?;
     preflight::crds(&cluster, &[preflight::VPA_CRD, preflight::CHECKPOINT_CRD]).await?;
-    preflight::permissions(&cluster, &permissions(&scope)).await?;
+    preflight::permissions(&cluster, &permissions(&scope, &options)).await?;
 
     let inbox = Inbox::default();
     let sources = Sources {
@@ -189,7 +190,7 @@ fn watch_evictions(
     shell.watch::<k8s_openapi::api::core::v1::Event>(cluster, options);
 }
 
-fn permissions(scope: &Scope) -> Vec<Permission> {
+fn permissions(scope: &Scope, options: &Options) -> Vec<Permission> {
     let group = vpa_api::names::GROUP;
     let checkpoints = "verticalpodautoscalercheckpoints";
     let mut all = targets::permissions(scope);
@@ -200,15 +201,24 @@ fn permissions(scope: &Scope) -> Vec<Permission> {
         Permission::new("list", group, "verticalpodautoscalers", "read VPAs"),
         Permission::new("watch", group, "verticalpodautoscalers", "read VPAs"),
         Permission::new("patch", group, "verticalpodautoscalers/status", "write recommendations"),
-        Permission::new("list", group, checkpoints, "restore history after a restart"),
-        Permission::new("create", group, checkpoints, "keep history across restarts"),
-        Permission::new("patch", group, checkpoints, "keep history across restarts"),
-        Permission::new("delete", group, checkpoints, "remove history of VPAs that are gone"),
-        Permission::new("list", "metrics.k8s.io", "pods", "read usage"),
         Permission::new("list", "", "events", "see evictions for want of memory").optional(),
         Permission::new("watch", "", "events", "see evictions for want of memory").optional(),
     ];
-    all.extend(own.map(|permission| permission.in_namespace(scope.namespace.as_deref())));
+    all.extend(own);
+    if options.history.keeps_checkpoints() {
+        all.extend([
+            Permission::new("list", group, checkpoints, "restore history after a restart"),
+            Permission::new("create", group, checkpoints, "keep history across restarts"),
+            Permission::new("patch", group, checkpoints, "keep history across restarts"),
+            Permission::new("delete", group, checkpoints, "remove history of VPAs that are gone"),
+        ]);
+    }
+    all.push(match options.usage {
+        UsageSource::Resource => Permission::new("list", "metrics.k8s.io", "pods", "read usage"),
+        // Metrics are the resources of this group, whatever their names.
+        UsageSource::External { .. } => Permission::new("list", "external.metrics.k8s.io", "*", "read usage"),
+    });
+    let all = all.into_iter().map(|permission| permission.in_namespace(scope.namespace.as_deref())).collect();
     all
 }
 

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use compact_str::CompactString;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use vpa_api::{Quantity, ResourceList};
-use vpa_core::model::ContainerId;
+use serde_json::value::RawValue;
+use vpa_api::ResourceList;
+use vpa_core::model::{ContainerId, PodId};
 use vpa_core::recommend::Amounts;
 use vpa_runtime::Cluster;
-use vpa_runtime::client::Failure;
+use vpa_runtime::client::{Failure, fetch};
 
 /// Longest wait for all usage, attempts included. metrics-server answers from memory; a cycle that waits longer is
 /// better made without.
@@ -28,6 +29,9 @@ pub(crate) enum UsageError {
     /// Whoever serves it is not well.
     #[error("metrics.k8s.io does not answer: {0}")]
     Unavailable(String),
+    /// No external metric could be read.
+    #[error("external.metrics.k8s.io gives no metric of any pod: {0}")]
+    External(String),
     /// Not what it should be.
     #[error("metrics.k8s.io answered something else than a list of pod metrics: {0}")]
     Malformed(#[from] serde_json::Error),
@@ -57,10 +61,10 @@ pub(crate) async fn read(cluster: &Cluster, namespace: Option<&str>) -> Result<U
     let request = http::Request::get(path)
         .body(Vec::new())
         .map_err(|error| UsageError::Unavailable(error.to_string()))?;
-    let answer = tokio::time::timeout(TIMEOUT, cluster.client.request_text(request)).await;
-    let text =
+    let answer = tokio::time::timeout(TIMEOUT, fetch(&cluster.client, request)).await;
+    let bytes =
         answer.map_err(|_| UsageError::Unavailable(format!("no answer in {} s", TIMEOUT.as_secs())))?;
-    let text = text.map_err(|error| match Failure::of(&error) {
+    let bytes = bytes.map_err(|error| match Failure::of(&error) {
         Failure::NotFound => UsageError::NotServed,
         Failure::Forbidden(text) => UsageError::Forbidden(text),
         Failure::Unavailable(text) | Failure::TooMany(text) | Failure::Invalid(text) => {
@@ -68,65 +72,60 @@ pub(crate) async fn read(cluster: &Cluster, namespace: Option<&str>) -> Result<U
         }
         Failure::Conflict => UsageError::Unavailable("conflict".to_owned()),
     })?;
-    Ok(tokio::task::block_in_place(|| parse(&text))?)
+    Ok(tokio::task::block_in_place(|| parse(&bytes))?)
 }
 
-/// Something that may not be what it should be; the others count all the same.
+/// A list, its entries not decoded yet, so that one that is not what it should be does not spoil the others.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Lenient<T> {
-    Good(T),
-    Bad(IgnoredAny),
-}
-
-#[derive(Deserialize)]
-struct PodMetricsList {
-    items: Vec<Lenient<PodMetrics>>,
+struct PodMetricsList<'a> {
+    #[serde(borrow)]
+    items: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-struct PodMetrics {
+struct PodMetrics<'a> {
     metadata: Metadata,
     timestamp: Timestamp,
-    containers: Vec<Lenient<ContainerMetrics>>,
+    #[serde(borrow)]
+    containers: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
 struct Metadata {
-    name: String,
-    namespace: String,
+    name: CompactString,
+    namespace: CompactString,
 }
 
 #[derive(Deserialize)]
-struct ContainerMetrics {
-    name: String,
-    usage: BTreeMap<String, Lenient<Quantity>>,
+struct ContainerMetrics<'a> {
+    name: CompactString,
+    #[serde(borrow)]
+    usage: BTreeMap<CompactString, &'a RawValue>,
 }
 
-fn parse(text: &str) -> Result<Usage, serde_json::Error> {
-    let list: PodMetricsList = serde_json::from_str(text)?;
-    let mut usage = Usage::default();
-    for pod in list.items {
-        let Lenient::Good(pod) = pod else {
+fn parse(text: &[u8]) -> Result<Usage, serde_json::Error> {
+    let list: PodMetricsList<'_> = serde_json::from_slice(text)?;
+    let mut usage = Usage { samples: Vec::with_capacity(list.items.len()), unreadable: 0 };
+    for raw in list.items {
+        let Ok(pod) = serde_json::from_str::<PodMetrics<'_>>(raw.get()) else {
             usage.unreadable += 1;
             continue;
         };
-        for container in pod.containers {
-            let Lenient::Good(container) = container else {
+        let id = PodId { namespace: pod.metadata.namespace, name: pod.metadata.name };
+        for raw in pod.containers {
+            let Ok(container) = serde_json::from_str::<ContainerMetrics<'_>>(raw.get()) else {
                 usage.unreadable += 1;
                 continue;
             };
             let mut amounts = ResourceList::new();
-            for (resource, amount) in container.usage {
-                match amount {
-                    Lenient::Good(amount) => {
-                        amounts.insert(resource.into(), amount);
-                    }
-                    Lenient::Bad(_) => usage.unreadable += 1,
+            for (resource, raw) in container.usage {
+                match serde_json::from_str(raw.get()) {
+                    Ok(amount) => drop(amounts.insert(resource, amount)),
+                    Err(_) => usage.unreadable += 1,
                 }
             }
             usage.samples.push(Sample {
-                container: ContainerId::new(&pod.metadata.namespace, &pod.metadata.name, &container.name),
+                container: ContainerId { pod: id.clone(), container: container.name },
                 time: pod.timestamp,
                 amounts: vpa_core::model::usage::amounts(&amounts),
             });
@@ -152,7 +151,7 @@ mod tests {
             {"metadata": {"name": "d", "namespace": "n"}, "timestamp": "2026-01-01T00:00:30Z",
              "containers": [{"name": "x", "usage": {"memory": "1"}}]}
         ]}"#;
-        let usage = parse(text).unwrap();
+        let usage = parse(text.as_bytes()).unwrap();
         assert_eq!(usage.unreadable, 5);
         let read: Vec<_> = usage
             .samples
@@ -161,7 +160,7 @@ mod tests {
             .collect();
         let want = [("n/a/x", Some(2), Some(5120)), ("n/a/y", None, Some(12)), ("n/d/x", None, Some(1))];
         assert_eq!(read, want.map(|(name, cpu, memory)| (name.to_owned(), cpu, memory)));
-        assert!(parse("[]").is_err());
-        assert!(parse("{\"items\": 3}").is_err());
+        assert!(parse(b"[]").is_err());
+        assert!(parse(b"{\"items\": 3}").is_err());
     }
 }

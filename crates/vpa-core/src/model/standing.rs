@@ -1,9 +1,11 @@
-//! What decides how urgent the status of a VPA is, and how long it may wait.
+//! What the pods of VPAs say to those who write statuses and read usage.
 
 use jiff::Timestamp;
 
 use super::cluster::ClusterState;
-use super::ids::VpaId;
+use super::ids::{PodId, VpaId};
+use super::vpa::VpaState;
+use crate::target::Selector;
 
 /// What the pods of a VPA say of the urgency of its status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +33,19 @@ impl ClusterState {
             };
         }
         Standing { priority: priority.unwrap_or(0), first_pod }
+    }
+
+    /// The pods that VPAs select, each once, with the selector that finds it: that of the strongest VPA.
+    pub fn selections(&self) -> impl Iterator<Item = (PodId, &Selector)> {
+        self.namespaces.iter().flat_map(|(namespace, content)| {
+            content.groups.values().flat_map(move |group| {
+                let strongest = group.vpas.first().and_then(|name| content.vpas.get(name));
+                let selector = strongest.and_then(VpaState::selector);
+                selector.into_iter().flat_map(move |selector| {
+                    group.pods.keys().map(move |pod| (PodId::new(namespace, pod), selector))
+                })
+            })
+        })
     }
 
     /// Takes note that the status of a VPA was written.

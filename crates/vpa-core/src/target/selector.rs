@@ -1,6 +1,7 @@
 //! Label selectors.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use compact_str::CompactString;
@@ -153,6 +154,26 @@ impl Selector {
             }
         }
         Ok(Self::All(requirements.into()))
+    }
+}
+
+impl fmt::Display for Selector {
+    /// The text form that the API takes as `labelSelector`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::All(requirements) = self else { return Ok(()) };
+        for (place, Requirement { key, operator, values }) in requirements.iter().enumerate() {
+            if place > 0 {
+                f.write_str(",")?;
+            }
+            match (operator, &**values) {
+                (Operator::In, [value]) => write!(f, "{key}={value}")?,
+                (Operator::In, _) => write!(f, "{key} in ({})", values.join(","))?,
+                (Operator::NotIn, _) => write!(f, "{key} notin ({})", values.join(","))?,
+                (Operator::Exists, _) => write!(f, "{key}")?,
+                (Operator::DoesNotExist, _) => write!(f, "!{key}")?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,9 @@ use vpa_core::model::{ApplyError, Observation, PodId, Rejection, VpaId};
 use vpa_core::recommend::resolve;
 
 use super::Cycle;
-use crate::usage;
+use crate::args::UsageSource;
+use crate::external;
+use crate::usage::{self, Usage, UsageError};
 
 impl Cycle {
     pub(super) async fn observe(&mut self) {
@@ -74,8 +76,23 @@ impl Cycle {
         gone.into_iter().collect()
     }
 
+    async fn read_usage(&self) -> Result<Usage, UsageError> {
+        match &self.options.usage {
+            UsageSource::Resource => {
+                usage::read(&self.cluster, self.options.scope.namespace.as_deref()).await
+            }
+            UsageSource::External { cpu, memory, container_label } => {
+                let pods =
+                    self.state.selections().map(|(pod, selector)| (pod, selector.to_string())).collect();
+                let metrics =
+                    external::Metrics { cpu: cpu.as_deref(), memory: memory.as_deref(), container_label };
+                external::read(&self.cluster, pods, metrics).await
+            }
+        }
+    }
+
     pub(super) async fn load_usage(&mut self) {
-        let usage = usage::read(&self.cluster, self.options.scope.namespace.as_deref()).await;
+        let usage = self.read_usage().await;
         self.metrics.observe_read(usage.is_err());
         let usage = match usage {
             Ok(usage) => {
@@ -97,7 +114,7 @@ impl Cycle {
         let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
         if usage.unreadable > 0 {
             counts.insert("unreadable", usage.unreadable as u64);
-            tracing::debug!(entries = usage.unreadable, "entries of metrics.k8s.io that cannot be read");
+            tracing::debug!(entries = usage.unreadable, "entries of usage that cannot be read");
         }
         for usage::Sample { container, time, amounts } in &usage.samples {
             let cpu = amounts.cpu_millicores.map(|millicores| Observation::Cpu {
