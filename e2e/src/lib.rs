@@ -26,6 +26,7 @@ pub mod pods;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod prometheus;
 pub mod runner;
 pub mod tools;
 pub mod wait;

@@ -154,7 +154,8 @@ impl Tools {
     }
 }
 
-fn cache_root() -> Result<PathBuf, ToolError> {
+/// Where programs that are made or fetched once are kept.
+pub(crate) fn cache_root() -> Result<PathBuf, ToolError> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
     Ok(base.ok_or(ToolError::NoHome)?.join("vpa-e2e"))

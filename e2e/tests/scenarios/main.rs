@@ -6,6 +6,7 @@
 mod admit;
 mod chart;
 mod harness;
+mod history;
 mod operation;
 mod recommend;
 mod update;
@@ -44,6 +45,7 @@ const SCENARIOS: &[Scenario<Bed>] = &[
     scenario!(recommend::a_recommendation_appears_and_follows_usage),
     scenario!(operation::a_second_replica_takes_over),
     scenario!(recommend::a_checkpoint_keeps_the_recommendation_over_a_restart),
+    scenario!(history::history_comes_from_prometheus_once_it_is_there on Real),
     scenario!(recommend::an_oom_kill_raises_memory),
     scenario!(update::a_blocked_workload_holds_up_no_other),
     scenario!(update::recreate_evicts_within_tolerance),

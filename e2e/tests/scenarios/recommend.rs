@@ -104,7 +104,7 @@ pub(crate) async fn an_oom_kill_raises_memory(bed: Bed) -> Result<()> {
 }
 
 /// Waits for a target within the bounds, in millicores and MiB.
-async fn target_within(
+pub(crate) async fn target_within(
     cluster: &Cluster,
     vpa: &str,
     cpu: RangeInclusive<i64>,

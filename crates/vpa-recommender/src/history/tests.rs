@@ -169,7 +169,12 @@ impl World {
         let vpa = Arc::new(serde_json::from_value(vpa).unwrap());
         self.state.apply(Observation::Vpa(vpa, target), now()).unwrap();
         let merged = self.state.aggregates_of(&VpaId::new("n", "v"), now());
-        merged.get("c").map_or(0, |aggregate| aggregate.samples)
+        let Some(aggregate) = merged.get("c") else { return 0 };
+        // The pod that is gone used twice as much as the one that is there.
+        let [cpu, memory] = [&aggregate.cpu, &aggregate.memory].map(|histogram| histogram.percentile(0.9));
+        assert!((0.47..0.53).contains(&cpu), "{cpu} cores");
+        assert!((1.9e9..2.1e9).contains(&memory), "{memory} bytes");
+        aggregate.samples
     }
 }
 
