@@ -7,12 +7,13 @@ use compact_str::CompactString;
 use jiff::Timestamp;
 use vpa_api::{VerticalPodAutoscaler, VerticalPodAutoscalerCheckpoint};
 
-use super::aggregate::{Aggregate, CheckpointError};
+use super::aggregate::Aggregate;
 use super::checkpoints::Saved;
 use super::container::{ContainerState, Rejection};
 use super::history::History;
 use super::ids::{ContainerId, PodId, VpaId};
 use super::namespace::{ByContainer, Namespace, PodState};
+use super::observation::{ApplyError, Observation};
 use super::pod::{Labels, ObservedPod};
 use super::quality::{Quality, Resource};
 use super::settings::Settings;
@@ -21,52 +22,6 @@ use super::vpa::{Target, VpaState};
 /// Usage samples of one cycle of which the match with the recommendation is noted at most: bounds the memory between
 /// two cycles at about 20 MB. Those beyond are missing in the quality metrics only.
 const MAX_QUALITY: usize = 400_000;
-
-/// Something seen in the cluster.
-#[derive(Clone, Debug)]
-pub enum Observation<'a> {
-    /// A VPA is there or has changed, or its target was looked up again.
-    Vpa(Arc<VerticalPodAutoscaler>, Target),
-    /// A VPA is gone.
-    VpaGone(&'a VpaId),
-    /// A checkpoint that was found at the start. Its VPA has to be known.
-    Checkpoint(&'a VerticalPodAutoscalerCheckpoint),
-    /// A pod is there or has changed.
-    Pod(&'a ObservedPod),
-    /// A pod is gone.
-    PodGone(&'a PodId),
-    /// CPU usage of a container.
-    Cpu {
-        /// The container.
-        container: &'a ContainerId,
-        /// When it was measured.
-        time: Timestamp,
-        /// How much.
-        millicores: i64,
-    },
-    /// Memory usage of a container.
-    Memory {
-        /// The container.
-        container: &'a ContainerId,
-        /// When it was measured.
-        time: Timestamp,
-        /// How much.
-        bytes: i64,
-    },
-    /// A container was killed, or its pod evicted, for using too much memory.
-    Oom(&'a super::oom::Oom),
-}
-
-/// Why an observation was not taken.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ApplyError {
-    /// It does not fit what is known.
-    #[error(transparent)]
-    Rejected(#[from] Rejection),
-    /// A checkpoint cannot be read.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-}
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -1,11 +1,17 @@
 //! Garbage collection: forgetting what is too old to tell anything.
 
+use compact_str::CompactString;
 use jiff::{SignedDuration, Timestamp};
 
 use super::cluster::ClusterState;
 use super::namespace::{GroupId, Namespace};
 use super::settings::Settings;
 use super::vpa::Target;
+
+/// Label sets without pods and VPA of which a namespace keeps the histories, in case a VPA comes. Those of one workload
+/// are folded into one, so this is more workloads than a namespace sees in a week, unless it runs one-off pods with labels
+/// of their own, of which nobody will want the history.
+const IDLE_MAX: usize = 1000;
 
 /// Time between two collections.
 const INTERVAL: SignedDuration = SignedDuration::from_hours(1);
@@ -32,6 +38,7 @@ impl ClusterState {
 }
 
 fn collect(namespace: &mut Namespace, settings: &Settings, now: Timestamp) -> usize {
+    namespace.fold();
     let mut obsolete = Vec::new();
     for (id, group) in &namespace.groups {
         for (container, aggregate) in &group.aggregates {
@@ -42,6 +49,7 @@ fn collect(namespace: &mut Namespace, settings: &Settings, now: Timestamp) -> us
             }
         }
     }
+    obsolete.extend(beyond_bound(namespace));
     for (id, container) in &obsolete {
         if let Some(group) = namespace.groups.get_mut(id) {
             group.aggregates.remove(container);
@@ -59,6 +67,23 @@ fn collect(namespace: &mut Namespace, settings: &Settings, now: Timestamp) -> us
         });
     }
     obsolete.len()
+}
+
+/// Histories of label sets without pods that no VPA selects, beyond the number that is kept: those with the oldest last
+/// sample.
+fn beyond_bound(namespace: &Namespace) -> Vec<(GroupId, CompactString)> {
+    let idle = namespace.groups.iter().filter(|(_, group)| group.pods.is_empty() && group.vpas.is_empty());
+    let mut idle: Vec<_> = idle
+        .map(|(id, group)| (group.aggregates.values().filter_map(|a| a.last_sample).max(), *id, group))
+        .collect();
+    if idle.len() <= IDLE_MAX {
+        return Vec::new();
+    }
+    idle.sort_by_key(|(last, id, _)| (std::cmp::Reverse(*last), *id));
+    let beyond = idle[IDLE_MAX..].iter();
+    beyond
+        .flat_map(|(_, id, group)| group.aggregates.keys().map(|container| (*id, container.clone())))
+        .collect()
 }
 
 fn has_contributor(namespace: &Namespace, id: GroupId, container: &str) -> bool {

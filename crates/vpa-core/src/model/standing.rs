@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::aggregate::Aggregate;
 use super::cluster::ClusterState;
 use super::ids::{PodId, VpaId};
 use super::vpa::VpaState;
@@ -46,6 +47,26 @@ impl ClusterState {
                 })
             })
         })
+    }
+
+    /// Whether a container of this name is no part of the workload any more: the VPA has pods, and none of them has had it for
+    /// the length of a memory interval, a day. Its history stays for its time, in case the name comes back.
+    pub(crate) fn is_forsaken(
+        &self,
+        id: &VpaId,
+        container: &str,
+        history: &Aggregate,
+        now: Timestamp,
+    ) -> bool {
+        let Some(namespace) = self.namespaces.get(&id.namespace) else { return false };
+        let Some(vpa) = namespace.vpas.get(&id.name) else { return false };
+        let mut groups = vpa.groups.iter().filter_map(|group| namespace.groups.get(group));
+        let recent = history
+            .last_sample
+            .is_some_and(|last| now.duration_since(last) < self.settings().memory_interval);
+        !recent
+            && groups.any(|group| !group.pods.is_empty())
+            && namespace.live(vpa, container).next().is_none()
     }
 
     /// Takes note that the status of a VPA was written.

@@ -65,8 +65,9 @@ pub fn plan(state: &mut ClusterState, config: &Config, now: Timestamp) -> CycleP
     let ids: Vec<_> = state.vpas().map(|(id, _)| id).collect();
     let mut plan = CyclePlan::default();
     for id in ids {
-        let merged = state.aggregates_of(&id, now);
+        let mut merged = state.aggregates_of(&id, now);
         state.notice_checkpoints(&id, &merged, now);
+        merged.retain(|container, history| !state.is_forsaken(&id, container, history, now));
         let pods = state.selected_pods(&id);
         let Some(vpa) = state.vpa(&id) else { continue };
         let (status, report) = recommend_with(vpa, pods, merged, config, state, now);

@@ -99,6 +99,15 @@ impl Selector {
         self.meets(|key| labels.get(key).map(CompactString::as_str))
     }
 
+    /// Keys of the labels that it looks at.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let requirements = match self {
+            Self::Nothing => &[][..],
+            Self::All(requirements) => requirements,
+        };
+        requirements.iter().map(|requirement| requirement.key.as_str())
+    }
+
     fn meets<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> bool {
         match self {
             Self::Nothing => false,
