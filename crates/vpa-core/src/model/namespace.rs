@@ -100,7 +100,7 @@ impl Namespace {
     }
 
     fn link(&mut self, vpa: &str, id: GroupId) {
-        let Self { vpas, groups, by_labels, .. } = self;
+        let Self { vpas, groups, .. } = self;
         let (Some(state), Some(group)) = (vpas.get(vpa), groups.get_mut(&id)) else { return };
         if !state.selector().is_some_and(|selector| selector.matches_labels(&*group.labels)) {
             return;
@@ -113,13 +113,12 @@ impl Namespace {
             })
             .unwrap_or(group.vpas.len());
         group.vpas.insert(place, vpa.into());
+        let labels = group.labels.clone();
         if let Some(state) = vpas.get_mut(vpa) {
             // In the order of the labels, which the order of merging, and with it the last digits of totals, follows.
-            state.groups = by_labels
-                .values()
-                .copied()
-                .filter(|other| *other == id || state.groups.contains(other))
-                .collect();
+            let before = |other: &GroupId| groups.get(other).is_some_and(|other| other.labels < labels);
+            let place = state.groups.partition_point(before);
+            state.groups.insert(place, id);
         }
     }
 
