@@ -158,6 +158,9 @@ impl Cycle {
     }
 }
 
+#[cfg(test)]
+mod kill_tests;
+
 /// Cancelled with either.
 fn either(a: &CancellationToken, b: &CancellationToken) -> CancellationToken {
     let token = a.child_token();

@@ -218,8 +218,7 @@ fn permissions(scope: &Scope, options: &Options) -> Vec<Permission> {
         // Metrics are the resources of this group, whatever their names.
         UsageSource::External { .. } => Permission::new("list", "external.metrics.k8s.io", "*", "read usage"),
     });
-    let all = all.into_iter().map(|permission| permission.in_namespace(scope.namespace.as_deref())).collect();
-    all
+    all.into_iter().map(|permission| permission.in_namespace(scope.namespace.as_deref())).collect()
 }
 
 /// Longest time for writing checkpoints at the end: leaves time to release the lease before the process has to be gone.

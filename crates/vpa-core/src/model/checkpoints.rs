@@ -74,7 +74,10 @@ impl Saved {
             self.unsaved_since = None;
             self.urgent = false;
         } else {
-            self.unsaved_since.get_or_insert(now);
+            // One that was found counts as waiting since it was written: a program that is killed again and again, each
+            // time sooner than a checkpoint is due, would otherwise never write any.
+            let since = self.at.filter(|at| self.content.is_none() && *at < now).unwrap_or(now);
+            self.unsaved_since.get_or_insert(since);
         }
     }
 }

@@ -102,7 +102,7 @@ impl Namespace {
     fn link(&mut self, vpa: &str, id: GroupId) {
         let Self { vpas, groups, .. } = self;
         let (Some(state), Some(group)) = (vpas.get(vpa), groups.get_mut(&id)) else { return };
-        if !state.selector().is_some_and(|selector| selector.matches_labels(&*group.labels)) {
+        if !state.selector().is_some_and(|selector| selector.matches_labels(&group.labels)) {
             return;
         }
         let place = group

@@ -181,7 +181,10 @@ impl<'de, F: FnMut(Series) -> Result<(), String>> Visitor<'de> for All<'_, F> {
 mod tests {
     use super::*;
 
-    fn taken(text: &str) -> Result<Vec<(String, Vec<(f64, f64)>)>, String> {
+    /// A series, and its points.
+    type Taken = (String, Vec<(f64, f64)>);
+
+    fn taken(text: &str) -> Result<Vec<Taken>, String> {
         let mut taken = Vec::new();
         read(text.as_bytes(), |series| {
             taken.push((series.metric.get("pod").cloned().unwrap_or_default(), series.samples().collect()));
