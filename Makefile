@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint e2e bench microbench chart generated
+.PHONY: help build demo test lint e2e soak bench microbench chart generated
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,12 +29,20 @@ lint: ## Check format, lints, the rules of the tree and the generated files
 e2e: ## Run the scenarios (E2E=sim, real or both; ARGS: parts of names)
 	E2E=$(or $(E2E),both) $(CARGO) test --locked -p e2e --test scenarios -- $(ARGS)
 
+soak: ## Let a week of rollouts pass in the recommender and look at its memory (SOAK_HOURS=168)
+	SOAK_HOURS=$(or $(SOAK_HOURS),168) $(CARGO) test --locked --profile soak -p vpa-recommender --lib -- \
+	  --exact cycle::soak_tests::a_soak_under_rollouts_shows_a_flat_line --nocapture
+
 bench: ## Measure the recommender (ROWS=a,d; PEER=folder of the Go suite's programs; BENCH_CYCLE=10; OUT=folder)
 	$(CARGO) build --release --locked -p e2e -p vpa-recommender --bin bench --bin vpa-recommender
 	@ROWS="$(ROWS)" PEER="$(PEER)" PEER_VERSION="$(PEER_VERSION)" BENCH_CYCLE="$(BENCH_CYCLE)" OUT="$(OUT)" \
 	  $(TARGET)/release/bench
 
-microbench: ## Measure steps of the model
+microsoak: ## Let a week of rollouts pass in the recommender and look at its memory (SOAK_HOURS=168)
+	SOAK_HOURS=$(or $(SOAK_HOURS),168) $(CARGO) test --locked --profile soak -p vpa-recommender --lib -- \
+	  --exact cycle::soak_tests::a_soak_under_rollouts_shows_a_flat_line --nocapture
+
+bench: ## Measure steps of the model
 	$(CARGO) bench --locked -p vpa-core
 
 chart: ## Render the chart, check it on a real API server, and bring e2e/rbac.json up to date

@@ -206,13 +206,18 @@ fn after_a_restart_checkpoints_are_not_written_in_one_go() {
     let mut world = World::new(50);
     (0..30).for_each(|_| drop(world.cycle(500)));
     let ids: Vec<_> = world.vpas.keys().map(|name| VpaId::new("n", name)).collect();
-    let checkpoints: Vec<_> =
-        ids.iter().map(|id| world.state.checkpoint(id, "c", world.now).unwrap()).collect();
+    // As the program before wrote them: some in each of the last cycles.
+    let written = |index: usize| world.now - CYCLE * (index % 9) as i32;
+    let checkpoints: Vec<_> = ids
+        .iter()
+        .enumerate()
+        .map(|(index, id)| world.state.checkpoint(id, "c", written(index)).unwrap())
+        .collect();
     let mut next = World::new(50);
     next.now = world.now;
     for checkpoint in &checkpoints {
         next.state.apply(Observation::Checkpoint(checkpoint), next.now).unwrap();
     }
     let counts: Vec<_> = (0..20).map(|_| next.cycle(500).checkpoint_writes.len()).collect();
-    assert!(counts.iter().all(|count| *count == 5), "{counts:?}");
+    assert!(counts.iter().all(|count| (4..=7).contains(count)), "{counts:?}");
 }

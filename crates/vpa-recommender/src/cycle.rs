@@ -158,9 +158,6 @@ impl Cycle {
     }
 }
 
-#[cfg(test)]
-mod kill_tests;
-
 /// Cancelled with either.
 fn either(a: &CancellationToken, b: &CancellationToken) -> CancellationToken {
     let token = a.child_token();
@@ -173,3 +170,10 @@ fn either(a: &CancellationToken, b: &CancellationToken) -> CancellationToken {
     });
     token
 }
+
+#[cfg(test)]
+mod kill_tests;
+#[cfg(test)]
+mod soak_tests;
+#[cfg(test)]
+mod testbed;

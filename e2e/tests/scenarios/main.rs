@@ -5,6 +5,7 @@
 
 mod admit;
 mod chart;
+mod crash;
 mod harness;
 mod history;
 mod operation;
@@ -46,6 +47,7 @@ const SCENARIOS: &[Scenario<Bed>] = &[
     scenario!(operation::a_second_replica_takes_over),
     scenario!(recommend::a_checkpoint_keeps_the_recommendation_over_a_restart),
     scenario!(history::history_comes_from_prometheus_once_it_is_there on Real),
+    scenario!(crash::a_recommender_killed_at_any_moment_goes_on_where_it_was),
     scenario!(recommend::an_oom_kill_raises_memory),
     scenario!(update::a_blocked_workload_holds_up_no_other),
     scenario!(update::recreate_evicts_within_tolerance),

@@ -9,24 +9,19 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
-use serde_json::{Value, json};
+use kube::api::{Api, ListParams};
 use tokio::sync::mpsc;
-use vpa_api::pod::Pod;
 use vpa_api::{Quantity, VerticalPodAutoscalerCheckpoint};
 use vpa_core::model::{ContainerId, Observation, ObservedPod, Settings};
 use vpa_core::recommend::Config;
-use vpa_runtime::flags::{KubeFlags, Scope as RuntimeScope};
-use vpa_runtime::{Shell, StoreOptions, store};
-use vpa_sim::metrics_api::PodSample;
-use vpa_sim::{ApiServer, Options as ServerOptions, Running};
 
+use super::testbed::{Testbed, pod_labels, pod_object, sample, vpa_name, vpa_object};
 use super::*;
-use crate::args::Args;
+
+const START: i64 = 1_700_000_000;
 
 /// Seconds of simulated time.
-static CLOCK: AtomicI64 = AtomicI64::new(1_700_000_000);
+static CLOCK: AtomicI64 = AtomicI64::new(START);
 
 fn clock() -> Timestamp {
     Timestamp::from_second(CLOCK.load(Ordering::SeqCst)).unwrap()
@@ -53,77 +48,35 @@ impl Random {
 type Counts = BTreeMap<String, i64>;
 
 struct Bed {
-    server: Running,
-    cluster: Cluster,
-    stores: (Store<VerticalPodAutoscaler>, Store<StoredPod>, Targets),
-    shell: Shell,
+    bed: Testbed,
     /// All usage there was: what a program that was never killed would have.
     reference: ClusterState,
-    _files: tempfile::TempDir,
 }
 
 impl Bed {
     async fn new() -> Self {
-        let server = ApiServer::start(ServerOptions::default()).await.unwrap();
-        let files = tempfile::tempdir().unwrap();
-        let kubeconfig = files.path().join("kubeconfig");
-        server.write_kubeconfig(&kubeconfig).unwrap();
-        let (shell, _) = Shell::new(&crate::COMPONENT).unwrap();
-        let kube = KubeFlags { kubeconfig: Some(kubeconfig), kube_api_qps: 0.0, kube_api_burst: 1.0 };
-        let cluster = shell.connect(&kube).await.unwrap();
-        for crd in ["verticalpodautoscalers", "verticalpodautoscalercheckpoints"] {
-            let path = format!("{}/../../charts/vpa/crds/{crd}.yaml", env!("CARGO_MANIFEST_DIR"));
-            let crd: Value = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-            create(&cluster, "apiextensions.k8s.io", "v1", "CustomResourceDefinition", crd).await;
-        }
+        let bed = Testbed::new(VPAS, clock).await;
         let mut reference = ClusterState::new(Settings::default());
-        for vpa in (0..VPAS).map(|number| format!("v{number}")) {
-            let metadata = json!({"namespace": "default", "name": vpa});
-            let labels = json!({"app": vpa});
-            let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
-            let deployment = json!({"metadata": metadata, "spec": {"selector": {"matchLabels": labels}, "template": template}});
-            create(&cluster, "apps", "v1", "Deployment", deployment).await;
-            let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": vpa});
-            let object = json!({"metadata": metadata, "spec": {"targetRef": target, "updatePolicy": {"updateMode": "Off"}}});
-            create(&cluster, "autoscaling.k8s.io", "v1", "VerticalPodAutoscaler", object.clone()).await;
-            let selector = vpa_core::target::Selector::parse(&format!("app={vpa}")).unwrap();
-            let object = Arc::new(serde_json::from_value(object).unwrap());
+        for vpa in 0..VPAS {
+            let selector = vpa_core::target::Selector::parse(&format!("app={}", vpa_name(vpa))).unwrap();
+            let object = Arc::new(serde_json::from_value(vpa_object(vpa)).unwrap());
             let observation = Observation::Vpa(object, vpa_core::model::Target::Found(selector));
             reference.apply(observation, clock()).unwrap();
             for number in 0..PODS {
-                let name = format!("{vpa}-{number}");
-                let pod = json!({
-                    "metadata": {"namespace": "default", "name": name, "labels": labels},
-                    "spec": {"containers": [{"name": "c", "image": "i"}]},
-                });
-                create(&cluster, "", "v1", "Pod", pod.clone()).await;
-                let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), "default");
-                let running = Patch::Merge(json!({"status": {"phase": "Running"}}));
-                pods.patch_status(&name, &PatchParams::default(), &running).await.unwrap();
+                let pod = pod_object(&pod_name(vpa, number), &pod_labels(vpa));
+                bed.create_pod(pod.clone()).await;
                 let observed: ObservedPod = serde_json::from_value(pod).unwrap();
                 reference.apply(Observation::Pod(&observed), clock()).unwrap();
             }
         }
-        let scope = RuntimeScope::default();
-        let stores = (
-            shell.watch(&cluster, StoreOptions::named("vpas")),
-            shell.watch(&cluster, StoreOptions::named("pods")),
-            Targets::start(&shell, &cluster, &scope),
-        );
-        assert!(store::wait_all(&[&stores.0, &stores.1, &stores.2], &shell.stopping()).await);
-        Self { server, cluster, stores, shell, reference, _files: files }
+        let pods: Vec<_> = (0..VPAS * PODS).map(|pod| pod_name(pod / PODS, pod % PODS)).collect();
+        bed.shows(&pods.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        Self { bed, reference }
     }
 
     /// A program: each message makes it go through a cycle, after which it says what it has.
     fn live(&self) -> (tokio::task::JoinHandle<()>, mpsc::Sender<()>, mpsc::Receiver<Counts>) {
-        let words = ["x", "--vpa-object-namespace=default"].map(std::ffi::OsString::from);
-        let args = vpa_runtime::flags::parse::<Args>(&crate::COMPONENT, words).unwrap().unwrap().args;
-        let scope = args.common.scope.scope().unwrap();
-        let options = args.recommender.options(&scope, &args.common.feature_gates).unwrap();
-        let metrics = Arc::new(RecommenderMetrics::new(&prometheus::Registry::new()).unwrap());
-        let (vpas, pods, targets) = self.stores.clone();
-        let sources = Sources { vpas, pods, targets, inbox: Inbox::default(), clock };
-        let mut cycle = Cycle::new(self.cluster.clone(), sources, options, metrics, self.shell.metrics());
+        let mut cycle = self.bed.cycle();
         let (go, mut went) = mpsc::channel(1);
         let (done, dones) = mpsc::channel(1);
         let task = tokio::spawn(async move {
@@ -148,7 +101,7 @@ impl Bed {
         let mut samples = Vec::new();
         for vpa in 0..VPAS {
             for number in 0..PODS {
-                let pod = format!("v{vpa}-{number}");
+                let pod = pod_name(vpa, number);
                 let millicores = 200 + random.below(400) as i64;
                 let bytes = (300 + random.below(200) as i64) << 20;
                 let (container, time) = (&ContainerId::new("default", &pod, "c"), clock());
@@ -158,21 +111,14 @@ impl Bed {
                 ] {
                     self.reference.apply(observation, time).unwrap();
                 }
-                samples.push(PodSample {
-                    namespace: "default".to_owned(),
-                    name: pod,
-                    labels: [("app".to_owned(), format!("v{vpa}"))].into(),
-                    timestamp: clock(),
-                    window: Duration::from_secs(15),
-                    containers: vec![("c".to_owned(), millicores, bytes)],
-                });
+                samples.push(sample(&pod, vpa, clock(), (millicores, bytes)));
             }
         }
-        self.server.metrics().replace(samples);
+        self.bed.server.metrics().replace(samples);
     }
 
     async fn check(&self, what: &str) {
-        let vpas: Api<VerticalPodAutoscaler> = Api::namespaced(self.cluster.client.clone(), "default");
+        let vpas: Api<VerticalPodAutoscaler> = Api::namespaced(self.bed.cluster.client.clone(), "default");
         for vpa in vpas.list(&ListParams::default()).await.unwrap() {
             let name = vpa.metadata.name.clone().unwrap();
             let recommendation = vpa.status.and_then(|status| status.recommendation);
@@ -195,7 +141,7 @@ impl Bed {
 
     async fn saved(&self) -> Counts {
         let api: Api<VerticalPodAutoscalerCheckpoint> =
-            Api::namespaced(self.cluster.client.clone(), "default");
+            Api::namespaced(self.bed.cluster.client.clone(), "default");
         let all = api.list(&ListParams::default()).await.unwrap().items.into_iter();
         all.map(|checkpoint| {
             let count = checkpoint.status.map_or(0, |status| status.total_samples_count);
@@ -213,14 +159,8 @@ impl Cycle {
     }
 }
 
-async fn create(cluster: &Cluster, group: &str, version: &str, kind: &str, object: Value) {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-    let api: Api<DynamicObject> = match object["metadata"]["namespace"].as_str() {
-        Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
-        None => Api::all_with(cluster.client.clone(), &resource),
-    };
-    let object = serde_json::from_value(object).unwrap();
-    api.create(&PostParams::default(), &object).await.unwrap();
+fn pod_name(vpa: usize, number: usize) -> String {
+    format!("{}-{number}", vpa_name(vpa))
 }
 
 /// What is known of the samples of a VPA over time, along the line of programs that went on from one another.
@@ -294,14 +234,14 @@ async fn a_program_that_is_killed_at_any_moment_loses_ten_minutes_at_most_and_ne
             bed.check(&what).await;
         }
         for (vpa, saved) in bed.saved().await {
-            let all = (clock().as_second() - 1_700_000_000) / 60 * PODS as i64;
+            let all = (clock().as_second() - START) / 60 * PODS as i64;
             assert!(saved <= all, "{what}: {vpa} has {saved} samples of {all}");
         }
     }
     // All that was not lost is there, and recommends what all that there was does.
     let exact = plan(&mut bed.reference, &Config::default(), clock());
     let now: BTreeMap<_, _> =
-        bed.stores.0.snapshot().iter().map(|vpa| (VpaId::of_vpa(vpa), vpa.status.clone())).collect();
+        bed.bed.stores.0.snapshot().iter().map(|vpa| (VpaId::of_vpa(vpa), vpa.status.clone())).collect();
     for write in exact.statuses {
         let amount = |status: &vpa_api::vpa::VerticalPodAutoscalerStatus, resource: &str| -> Quantity {
             let containers = status.recommendation.clone().unwrap().container_recommendations.unwrap();
@@ -313,5 +253,5 @@ async fn a_program_that_is_killed_at_any_moment_loses_ten_minutes_at_most_and_ne
             assert!((got / want - 1.0).abs() < 0.11, "{}: {resource} {got}, unkilled {want}", write.vpa);
         }
     }
-    assert!(SignedDuration::from_secs(clock().as_second() - 1_700_000_000) > SignedDuration::from_hours(1));
+    assert!(SignedDuration::from_secs(clock().as_second() - START) > SignedDuration::from_hours(1));
 }
