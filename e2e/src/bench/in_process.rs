@@ -69,15 +69,17 @@ pub fn run(vpas: usize) -> Result<Figures> {
     Ok(Figures { first, later: times[times.len() / 2], first_writes, later_writes, peak })
 }
 
-struct Model {
-    state: ClusterState,
+/// The model of a fleet.
+pub(super) struct Model {
+    /// What it holds.
+    pub(super) state: ClusterState,
     config: Config,
     vpas: BTreeMap<VpaId, (Arc<VerticalPodAutoscaler>, Selector)>,
     containers: Vec<ContainerId>,
 }
 
 impl Model {
-    fn new(fleet: Fleet, now: Timestamp) -> Result<Self> {
+    pub(super) fn new(fleet: Fleet, now: Timestamp) -> Result<Self> {
         let mut state = ClusterState::new(Settings::default());
         let mut vpas = BTreeMap::new();
         for workload in 0..fleet.vpas {
@@ -108,16 +110,20 @@ impl Model {
 
     /// What the program does in each cycle, but for what the API is asked.
     fn cycle(&mut self, amounts: &[(i64, i64)], now: Timestamp) -> CyclePlan {
-        let Self { state, config, vpas, containers } = self;
-        for (vpa, selector) in vpas.values() {
+        for (vpa, selector) in self.vpas.values() {
             // Always taken, as are the pods.
-            let _ = state.apply(Observation::Vpa(vpa.clone(), Target::Found(selector.clone())), now);
+            let _ = self.state.apply(Observation::Vpa(vpa.clone(), Target::Found(selector.clone())), now);
         }
-        for (container, &(millicores, bytes)) in containers.iter().zip(amounts) {
-            let _ = state.apply(Observation::Cpu { container, time: now, millicores }, now);
-            let _ = state.apply(Observation::Memory { container, time: now, bytes }, now);
+        self.take_usage(amounts, now);
+        plan(&mut self.state, &self.config, now)
+    }
+
+    /// Usage of all pods.
+    pub(super) fn take_usage(&mut self, amounts: &[(i64, i64)], now: Timestamp) {
+        for (container, &(millicores, bytes)) in self.containers.iter().zip(amounts) {
+            let _ = self.state.apply(Observation::Cpu { container, time: now, millicores }, now);
+            let _ = self.state.apply(Observation::Memory { container, time: now, bytes }, now);
         }
-        plan(state, config, now)
     }
 
     /// Takes all of a plan as written, as if the watch had shown it.

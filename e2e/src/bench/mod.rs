@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! fleet, usage ── what there is: workloads, their VPAs, and what their pods use
+//! past ────────── eight days of usage before the first one, as checkpoints
 //! stage ───────── the real control plane with the fleet; subject: a recommender to be started on it
 //! trial ───────── one recommender on the stage, seen from outside: progress (what is written), requests (how often,
 //!                 by the API server's own count), os (CPU time and memory, by the kernel's)
@@ -29,6 +30,7 @@ pub mod fleet;
 pub mod in_process;
 pub mod machine;
 pub mod os;
+mod past;
 mod pool;
 pub mod progress;
 pub mod requests;
@@ -165,24 +167,27 @@ impl Bench<'_> {
     /// Rows a to d.
     async fn real(&mut self) -> Result<()> {
         let small = self.wants(Row::A) || self.wants(Row::D);
-        let large = self.wants(Row::B) || self.wants(Row::C);
-        if !small && !large {
+        if !small && !self.wants(Row::B) && !self.wants(Row::C) {
             return Ok(());
         }
         say("starting the control plane");
         let mut stage = Stage::start(&self.options.logs).await?;
         self.versions(&stage).await?;
+        let interval = self.options.cycle;
+        let length = Length { interval, first_cycles: 0, steady_cycles: 0 };
         if small {
             let first_cycles = if self.wants(Row::D) { CPU_CYCLES } else { 0 };
-            let length = Length { interval: self.options.cycle, first_cycles, steady_cycles: 0 };
-            let trials = self.trials(&mut stage, SMALL, length).await?;
+            let trials = self.trials(&mut stage, SMALL, false, Length { first_cycles, ..length }).await?;
             self.small_lines(&trials);
         }
-        if large {
-            let steady_cycles = if self.wants(Row::C) { self.options.steady_cycles } else { 0 };
-            let length = Length { interval: self.options.cycle, first_cycles: 0, steady_cycles };
-            let trials = self.trials(&mut stage, LARGE, length).await?;
+        if self.wants(Row::B) {
+            let trials = self.trials(&mut stage, LARGE, false, length).await?;
             self.large_lines(&trials);
+        }
+        if self.wants(Row::C) {
+            let steady_cycles = self.options.steady_cycles;
+            let trials = self.trials(&mut stage, LARGE, true, Length { steady_cycles, ..length }).await?;
+            self.steady_lines(&trials);
         }
         Ok(())
     }
@@ -199,12 +204,12 @@ impl Bench<'_> {
     }
 
     /// One recommender after the other on the same fleet, each as if it were the first.
-    async fn trials(&self, stage: &mut Stage, vpas: usize, length: Length) -> Result<Vec<Trial>> {
+    async fn trials(&self, stage: &mut Stage, vpas: usize, past: bool, length: Length) -> Result<Vec<Trial>> {
         let vpas = self.scaled(vpas);
         let mut trials = Vec::new();
         for subject in &self.subjects {
             say(&format!("{}: making them", scale(vpas)));
-            stage.set(vpas, length.interval.unwrap_or(INTERVAL)).await?;
+            stage.set(vpas, past, length.interval.unwrap_or(INTERVAL)).await?;
             say(&format!("{}: running {}", scale(vpas), subject.path().display()));
             let trial = trial::run(stage, subject, length).await?;
             say(&format!("{trial}"));
@@ -238,24 +243,19 @@ impl Bench<'_> {
     }
 
     fn large_lines(&mut self, trials: &[Trial]) {
+        let what = scale(self.scaled(LARGE));
+        self.times(Row::B, &what, trials, 20.0);
+        let peak = Some(Figure::Bytes(60_000_000));
+        self.line(Row::B, format!("{what}: peak memory"), trials, peak, |trial| {
+            Figure::Bytes(trial.complete.peak)
+        });
+    }
+
+    fn steady_lines(&mut self, trials: &[Trial]) {
         let vpas = self.scaled(LARGE);
-        let what = scale(vpas);
-        if self.wants(Row::B) {
-            self.times(Row::B, &what, trials, 20.0);
-            self.line(
-                Row::B,
-                format!("{what}: peak memory"),
-                trials,
-                Some(Figure::Bytes(60_000_000)),
-                |trial| Figure::Bytes(trial.complete.peak),
-            );
-        }
-        if !self.wants(Row::C) {
-            return;
-        }
         let steady: Vec<_> = trials.iter().filter_map(|trial| trial.steady.clone()).collect();
         let cycles = steady.first().map_or(0, |steady| steady.cycles);
-        let what = format!("{what}, {cycles} steady cycles");
+        let what = format!("{} with 8 days behind them, {cycles} steady cycles", scale(vpas));
         self.line(
             Row::C,
             format!("{what}: writes per VPA and cycle"),

@@ -10,6 +10,7 @@ use tokio_util::sync::DropGuard;
 use vpa_sim::metrics_api::MetricsStore;
 
 use super::fleet::{Fleet, PODS_PER_VPA};
+use super::past;
 use super::usage::{self, Wander};
 use crate::bed;
 use crate::chart;
@@ -90,12 +91,12 @@ impl Stage {
         self.plane.check_running()
     }
 
-    /// Lets the fleet grow to `vpas`, as no recommender has seen it yet, with usage that begins anew and moves on with
-    /// each quarter of `cycle`.
+    /// Lets the fleet grow to `vpas`, as no recommender has seen it yet or with a past of eight days in checkpoints, with
+    /// usage that begins anew and moves on with each quarter of `cycle`.
     ///
     /// # Errors
     /// If the API server refuses an object.
-    pub async fn set(&mut self, vpas: usize, cycle: Duration) -> Result<()> {
+    pub async fn set(&mut self, vpas: usize, past: bool, cycle: Duration) -> Result<()> {
         let (client, present) = (self.client(), self.fleet.vpas);
         if let Some(usage) = self.usage.take() {
             usage.abort();
@@ -105,6 +106,9 @@ impl Stage {
         }
         self.fleet = Fleet { vpas: vpas.max(present) };
         self.fleet.create(&client, present).await?;
+        if past {
+            past::create(self.fleet, &client).await?;
+        }
         self.usage = Some(tokio::spawn(wander(self.fleet, self.metrics.clone(), cycle / READINGS_PER_CYCLE)));
         Ok(())
     }

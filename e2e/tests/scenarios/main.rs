@@ -44,6 +44,7 @@ const SCENARIOS: &[Scenario<Bed>] = &[
     scenario!(update::a_stuck_resize_never_evicts_in_mode_in_place),
     scenario!(update::a_stuck_resize_falls_back_to_eviction),
     scenario!(recommend::a_recommendation_appears_and_follows_usage),
+    scenario!(recommend::recommenders_share_a_cluster_by_name),
     scenario!(operation::a_second_replica_takes_over),
     scenario!(recommend::a_checkpoint_keeps_the_recommendation_over_a_restart),
     scenario!(history::history_comes_from_prometheus_once_it_is_there on Real),

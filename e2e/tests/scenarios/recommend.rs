@@ -3,10 +3,11 @@
 use std::ops::RangeInclusive;
 
 use e2e::bed::Bed;
-use e2e::cluster::Cluster;
+use e2e::cluster::{A_WHILE, Cluster};
 use e2e::error::{Doing, Error, Result};
 use e2e::pods::restarts;
 use e2e::programs::Program;
+use e2e::wait::stays;
 use e2e::workload::Workload;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
@@ -99,6 +100,36 @@ pub(crate) async fn an_oom_kill_raises_memory(bed: Bed) -> Result<()> {
     // An OOM kill counts as 100 MiB above what the container had, and at least 20% more.
     target_within(&cluster, "app", 100..=130, 300..=450).await?;
     recommender.stop().await?;
+    cluster.clean_up().await;
+    Ok(())
+}
+
+/// Each VPA is served by the recommender that it names, and by no other.
+pub(crate) async fn recommenders_share_a_cluster_by_name(bed: Bed) -> Result<()> {
+    let cluster = bed.cluster().await?;
+    let (plain, frugal) = (
+        Workload::deployment("plain").usage("200m", "200Mi"),
+        Workload::deployment("frugal").usage("200m", "200Mi"),
+    );
+    cluster.create_vpa(&plain.vpa("Off")).await?;
+    cluster.create_vpa(&frugal.vpa("Off").with("recommenders", json!([{ "name": "frugal" }]))).await?;
+    cluster.deploy(&plain).await?;
+    cluster.deploy(&frugal).await?;
+    let mut first = cluster.start(Program::Recommender).await?;
+    cluster.vpa_until("plain", "a target", |vpa| target(vpa).is_some()).await?;
+    stays("a VPA of another recommender is left alone", A_WHILE, || async {
+        let status = cluster.vpa("frugal").await?.status;
+        Ok(status.map(|status| format!("it has the status {status:?}")))
+    })
+    .await?;
+    let second = cluster.program(Program::Recommender).title("frugal").arg("--recommender-name=frugal");
+    let second = second.arg("--memory-saver").arg("--recommendation-margin-fraction=1");
+    let mut second = second.start().await?;
+    // Twice the usage, a bucket of 5 % included, where the other one adds 15 %.
+    target_within(&cluster, "frugal", 400..=440, 400..=440).await?;
+    target_within(&cluster, "plain", 200..=260, 200..=260).await?;
+    second.stop().await?;
+    first.stop().await?;
     cluster.clean_up().await;
     Ok(())
 }

@@ -64,7 +64,8 @@ pub(super) fn sample(pod: &str, workload: usize, time: Timestamp, usage: (i64, i
 
 impl Testbed {
     pub(super) async fn new(workloads: usize, clock: Clock) -> Self {
-        let options = ServerOptions { history_max: 2000, ..ServerOptions::default() };
+        // Few, since the memory of a test is looked at.
+        let options = ServerOptions { history_max: 200, ..ServerOptions::default() };
         let server = ApiServer::start(options).await.unwrap();
         let files = tempfile::tempdir().unwrap();
         let kubeconfig = files.path().join("kubeconfig");
