@@ -63,6 +63,14 @@ spec:
               valueFrom:
                 fieldRef:
                   fieldPath: metadata.namespace
+            {{- if ne .component "admission-controller" }}
+            # What a cycle frees goes back to the node, instead of staying in a heap for each thread: a fifth less memory for
+            # the same CPU time. The admission controller works on all threads at once and is better off with several heaps.
+            - name: MALLOC_ARENA_MAX
+              value: "1"
+            - name: MALLOC_TRIM_THRESHOLD_
+              value: "1000000"
+            {{- end }}
             {{- with $values.extraEnv }}
             {{- toYaml . | nindent 12 }}
             {{- end }}

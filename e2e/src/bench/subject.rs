@@ -15,6 +15,9 @@ const PEER_FILES: [&str; 3] = ["recommender", "recommender-amd64", "recommender-
 /// Default of `--checkpoints-write-interval` in default cycles: 10 min of 1 min each.
 const CHECKPOINT_CYCLES: u32 = 10;
 
+/// How the chart has the program's allocator hold memory.
+const CHART_ENV: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "1"), ("MALLOC_TRIM_THRESHOLD_", "1000000")];
+
 /// Whose recommender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
@@ -76,7 +79,8 @@ impl Subject {
         &self.path
     }
 
-    /// Starts it with default flags, but for the cluster and the port, and the interval where one is given.
+    /// Starts it with default flags and the environment of its chart, but for the cluster and the port, and the interval
+    /// where one is given.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -84,6 +88,9 @@ impl Subject {
         let mut command = Command::new(&self.path);
         command.arg(format!("--kubeconfig={}", kubeconfig.display()));
         command.arg(format!("--address=127.0.0.1:{}", free_port()?));
+        if self.suite == Suite::Own {
+            command.envs(CHART_ENV);
+        }
         if let Some(interval) = interval {
             command.arg(format!("--recommender-interval={}ms", interval.as_millis()));
             if self.suite == Suite::Own {
@@ -93,5 +100,20 @@ impl Subject {
             }
         }
         Process::start(self.name(), command, log)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_that_of_the_chart() {
+        let template = crate::chart::folder().join("templates/_component.tpl");
+        let template = std::fs::read_to_string(template).unwrap();
+        for (name, value) in CHART_ENV {
+            let lines = format!("- name: {name}\n              value: \"{value}\"\n");
+            assert!(template.contains(&lines), "{lines}");
+        }
     }
 }

@@ -29,7 +29,8 @@ const VOLATILE: [&str; 9] = [
     "statefulset.kubernetes.io/pod-name",
 ];
 
-/// Label sets without pods that a namespace keeps apart: a rollback finds the last of each workload as it was. They are looked at with each collection of garbage.
+/// Label sets without pods that a namespace keeps apart: a rollback finds the last of each workload as it was. They are
+/// looked at with each collection of garbage.
 const APART_MAX: usize = 100;
 
 impl Namespace {
