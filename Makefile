@@ -38,11 +38,7 @@ bench: ## Measure the recommender (ROWS=a,d; PEER=folder of the Go suite's progr
 	@ROWS="$(ROWS)" PEER="$(PEER)" PEER_VERSION="$(PEER_VERSION)" BENCH_CYCLE="$(BENCH_CYCLE)" OUT="$(OUT)" \
 	  $(TARGET)/release/bench
 
-microsoak: ## Let a week of rollouts pass in the recommender and look at its memory (SOAK_HOURS=168)
-	SOAK_HOURS=$(or $(SOAK_HOURS),168) $(CARGO) test --locked --profile soak -p vpa-recommender --lib -- \
-	  --exact cycle::soak_tests::a_soak_under_rollouts_shows_a_flat_line --nocapture
-
-bench: ## Measure steps of the model
+microbench: ## Measure steps of the model
 	$(CARGO) bench --locked -p vpa-core
 
 chart: ## Render the chart, check it on a real API server, and bring e2e/rbac.json up to date
