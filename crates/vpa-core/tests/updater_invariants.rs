@@ -14,8 +14,8 @@ use updater_world::{Everything, NoLimits, pod, vpa};
 use vpa_api::Quantity;
 use vpa_api::pod::Pod;
 use vpa_core::update::{
-    Action, Config, GroupKey, Heartbeat, Next, Outcome, Pass, PassReport, Reason, Refusal, ResizePhase,
-    Snapshot, Step, UpdaterMemory, Verdict, pod_name,
+    Action, Config, GroupKey, Heartbeat, Next, NoNodes, Outcome, Pass, PassReport, Reason, Refusal,
+    ResizePhase, Snapshot, Step, UpdaterMemory, Verdict, pod_name,
 };
 
 /// What a VPA of a generated cluster is like. Numbers are choices.
@@ -138,6 +138,7 @@ fn run(cluster: &Cluster) {
             pods: pods.clone(),
             controllers: &controllers,
             limit_ranges: &NoLimits,
+            nodes: Arc::new(NoNodes),
             heartbeat,
         };
         let mut pass = Pass::new(&snapshot, config.clone(), memory, now);
@@ -173,7 +174,7 @@ fn run(cluster: &Cluster) {
                 assert!(used <= allowed, "{key}: {used} disrupted, {allowed} allowed: {group:?}");
             }
         }
-        let (report, left) = pass.finish();
+        let (report, left) = pass.finish(now);
         check_report(&report, pods.len(), &disrupted, cluster);
         memory = left;
         now = now.checked_add(SignedDuration::from_mins(1)).unwrap();
@@ -232,7 +233,7 @@ fn check_report(report: &PassReport, pods: usize, disrupted: &BTreeMap<GroupKey,
                 pod.verdict,
                 Verdict::Left(Reason::PassOver),
                 "{} of {} has no verdict",
-                pod.pod,
+                pod.pod(),
                 vpa.name
             );
         }
@@ -267,6 +268,7 @@ fn many_waiting_vpas_end_on_a_small_stack() {
                 .collect(),
             controllers: &Everything(BTreeMap::new()),
             limit_ranges: &NoLimits,
+            nodes: Arc::new(NoNodes),
             heartbeat: Heartbeat::NotUsed,
         };
         let mut pass = Pass::new(&snapshot, config.clone(), UpdaterMemory::new(&config).unwrap(), now);
@@ -276,7 +278,7 @@ fn many_waiting_vpas_end_on_a_small_stack() {
         pass.set_heartbeat(Heartbeat::Missing("gone".into()));
         let later = now.checked_add(SignedDuration::from_secs(30)).unwrap();
         assert!(matches!(pass.next(later), Next::Done));
-        let (report, _) = pass.finish();
+        let (report, _) = pass.finish(now);
         let stale = |verdict: &Verdict| matches!(verdict, Verdict::Left(Reason::HeartbeatStale(_)));
         assert_eq!(report.pods().filter(|(_, pod)| stale(&pod.verdict)).count(), 2 * VPAS - 1 - 1);
     };

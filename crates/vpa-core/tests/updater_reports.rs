@@ -15,7 +15,7 @@ use updater_world::{Everything, NoLimits, pod, vpa};
 use vpa_api::VerticalPodAutoscaler;
 use vpa_api::pod::Pod;
 use vpa_core::update::{
-    Action, Config, Heartbeat, Next, Outcome, Pass, PassReport, Reason, Refusal, Snapshot, Step,
+    Action, Config, Heartbeat, Next, NoNodes, Outcome, Pass, PassReport, Reason, Refusal, Snapshot, Step,
     UpdaterMemory, Verdict,
 };
 
@@ -49,6 +49,7 @@ impl World {
             pods: self.pods.clone(),
             controllers: &Everything(BTreeMap::from([("w".to_owned(), self.pods.len() as i32)])),
             limit_ranges: &NoLimits,
+            nodes: Arc::new(NoNodes),
             heartbeat: self.heartbeat.clone(),
         };
         let mut pass = Pass::new(&snapshot, self.config.clone(), self.memory.take().unwrap(), self.now);
@@ -57,7 +58,7 @@ impl World {
             pass.on_outcome(step.id, answer(&step), self.now);
             steps.push(*step);
         }
-        let (report, memory) = pass.finish();
+        let (report, memory) = pass.finish(self.now);
         self.memory = Some(memory);
         self.now = self.now.checked_add(SignedDuration::from_mins(minutes)).unwrap();
         (steps, report)

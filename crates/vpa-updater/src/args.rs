@@ -1,6 +1,6 @@
 //! Flags of the updater.
 
-use vpa_core::update::{Config, ConfigError, Features};
+use vpa_core::update::{Config, ConfigError, Features, MaxStep};
 use vpa_runtime::FlagError;
 use vpa_runtime::flags::{
     CommonFlags, FeatureGates, GoDuration, LeaderElectFlags, Scope, parse_positive_duration,
@@ -64,6 +64,11 @@ impl HeartbeatFlags {
     }
 }
 
+/// 0 stands for no bound.
+fn above_zero(value: f64) -> Option<f64> {
+    (value != 0.0).then_some(value)
+}
+
 /// Flags for the choice of pods.
 #[derive(clap::Args, Clone, Debug)]
 pub struct PolicyFlags {
@@ -98,9 +103,23 @@ pub struct PolicyFlags {
     /// Time that a resize may be in progress before an InPlaceOrRecreate pod is evicted
     #[arg(long, default_value = "1h0m0s", value_parser = parse_positive_duration, value_name = "DURATION")]
     pub in_place_in_progress_timeout: GoDuration,
+    /// Most pods of all VPAs that may be disrupted within an hour: evicted, or resized where that may restart a
+    /// container; 0 for no limit
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    pub max_disruptions_per_hour: u32,
+    /// Most pods of one VPA that may be disrupted within an hour; 0 for no limit
+    #[arg(long, default_value_t = 0, value_name = "COUNT")]
+    pub max_disruptions_per_hour_per_vpa: u32,
+    /// Fraction by which one resize in place may raise a request, so that a large change takes several passes; 0 for no
+    /// bound
+    #[arg(long, default_value_t = 0.0, value_name = "FRACTION")]
+    pub max_step_up: f64,
+    /// Fraction by which one resize in place may lower a request; 0 for no bound
+    #[arg(long, default_value_t = 0.0, value_name = "FRACTION")]
+    pub max_step_down: f64,
 }
 
-/// Settings of the core from the flags.
+/// Settings of the core from the flags, and whether the cluster lowers memory limits of running containers.
 ///
 /// # Errors
 /// The first flag that makes no sense.
@@ -109,6 +128,7 @@ pub fn config(
     interval: GoDuration,
     gates: FeatureGates,
     scope: &Scope,
+    lowers_memory_limits: bool,
 ) -> Result<Config, FlagError> {
     let config = Config {
         min_replicas: policy.min_replicas,
@@ -128,6 +148,10 @@ pub fn config(
             per_vpa_config: gates.per_vpa_config,
             cpu_startup_boost: gates.cpu_startup_boost,
         },
+        max_disruptions_per_hour: policy.max_disruptions_per_hour,
+        max_disruptions_per_hour_per_vpa: policy.max_disruptions_per_hour_per_vpa,
+        max_step: MaxStep { up: above_zero(policy.max_step_up), down: above_zero(policy.max_step_down) },
+        lowers_memory_limits,
     };
     config.validate().map_err(|error| match error {
         ConfigError::Rate(error) => {
@@ -143,6 +167,7 @@ pub fn config(
         ConfigError::Threshold(found) => {
             FlagError::new("pod-update-threshold", found.to_string(), "0 or more")
         }
+        ConfigError::Step { flag, value, wanted } => FlagError::new(flag, value.to_string(), wanted),
         ConfigError::NotPositive { flag, value } => {
             FlagError::new(flag, format!("{value:#}"), "longer than 0")
         }
@@ -169,7 +194,7 @@ mod tests {
     fn defaults_are_those_of_the_core() {
         let policy = policy(&[]);
         let interval = GoDuration::from_secs(60);
-        let config = config(&policy, interval, FeatureGates::default(), &Scope::default()).unwrap();
+        let config = config(&policy, interval, FeatureGates::default(), &Scope::default(), true).unwrap();
         assert_eq!(config, Config::default());
     }
 
@@ -181,8 +206,8 @@ mod tests {
             (["--eviction-tolerance=1.5", "--eviction-rate-burst=1"], "eviction-tolerance"),
             (["--pod-update-threshold=-1", "--eviction-rate-burst=1"], "pod-update-threshold"),
         ] {
-            let error =
-                config(&policy(&argv), interval, FeatureGates::default(), &Scope::default()).unwrap_err();
+            let error = config(&policy(&argv), interval, FeatureGates::default(), &Scope::default(), true)
+                .unwrap_err();
             assert_eq!(error.flag, flag);
         }
     }

@@ -59,7 +59,7 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
     let Args { common, leader, heartbeat, policy, updater_interval, max_parallel_updates } = args;
     let CommonFlags { kube, scope, log: _, address, profiling, feature_gates } = common;
     let scope = scope.scope()?;
-    let config = args::config(&policy, updater_interval, feature_gates, &scope)?;
+    let config = args::config(&policy, updater_interval, feature_gates, &scope, true)?;
     let memory = UpdaterMemory::new(&config).map_err(|error| Error::other("reading the flags", error))?;
     let metrics = UpdaterMetrics::new(shell.registry())?;
     shell.serve(&address, profiling).await?;

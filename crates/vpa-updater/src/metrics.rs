@@ -258,14 +258,14 @@ fn size_log2(vpa: &VpaReport) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use vpa_core::update::{PodReport, Tally, failure};
 
     use super::*;
 
     fn report() -> PassReport {
-        let pods =
-            (0..5).map(|n| PodReport { pod: format!("ns/p-{n}"), verdict: Verdict::Resized }).collect();
+        let pods = vec![PodReport { object: Arc::default(), verdict: Verdict::Resized }; 5];
         let tally = Tally {
             evictable: Some(3),
             in_place_updatable: Some(2),
@@ -282,6 +282,7 @@ mod tests {
             handled: true,
             pods,
             tally,
+            ..VpaReport::default()
         };
         PassReport { vpas: vec![vpa], complete: true, ..PassReport::default() }
     }

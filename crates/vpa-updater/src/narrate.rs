@@ -20,12 +20,13 @@ impl Narrator {
             let told = words(&pod.verdict);
             let (verdict, reason, _) = told;
             // What was done is news each time; that a pod is left alone only when the reason is another one.
-            if verdict != "leave" || self.pods.get(&pod.pod) != Some(&told) {
-                let (namespace, name) = pod.pod.split_once('/').unwrap_or(("", &pod.pod));
+            let key = pod.pod();
+            if verdict != "leave" || self.pods.get(&key) != Some(&told) {
+                let (namespace, name) = key.split_once('/').unwrap_or(("", &key));
                 let detail = detail(&pod.verdict);
                 tracing::info!(namespace, pod = name, vpa = vpa.name, verdict, reason, detail, "pod");
             }
-            now.insert(pod.pod.clone(), told);
+            now.insert(key, told);
         }
         self.pods = now;
         for (owner, why) in &report.unresolved {

@@ -13,7 +13,8 @@ use vpa_api::limit_range::LimitRange;
 use vpa_api::pod::Pod;
 use vpa_core::policy::{LimitRangeSource, LimitRanges};
 use vpa_core::update::{
-    Config, Heartbeat, Next, Outcome, Pass, PassReport, Reason, Snapshot, Step, StepId, UpdaterMemory,
+    Config, Heartbeat, Next, NoNodes, Outcome, Pass, PassReport, Reason, Snapshot, Step, StepId,
+    UpdaterMemory,
 };
 use vpa_runtime::targets::Targets;
 use vpa_runtime::{Leadership, Shell, Store, clock};
@@ -96,7 +97,14 @@ impl Updater {
         timed(step::LIST_PODS, began);
         let began = Instant::now();
         let limits = Limits::new(&self.limit_ranges);
-        let snapshot = Snapshot { vpas, pods, controllers: &self.targets, limit_ranges: &limits, heartbeat };
+        let snapshot = Snapshot {
+            vpas,
+            pods,
+            controllers: &self.targets,
+            limit_ranges: &limits,
+            nodes: Arc::new(NoNodes),
+            heartbeat,
+        };
         // Thousands of pods take a while; other tasks of this thread need not wait.
         let pass =
             tokio::task::block_in_place(|| Pass::new(&snapshot, self.config.clone(), memory, clock::wall()));
@@ -147,10 +155,11 @@ impl Updater {
             }
         }
         self.metrics.step(step::EVICT_PODS, began.elapsed());
-        for event in pass.take_events() {
+        let (mut report, memory) = pass.finish(clock::wall());
+        for event in std::mem::take(&mut report.events) {
             self.events.write(event);
         }
-        pass.finish()
+        (report, memory)
     }
 
     /// Carries out one step, unless this process may not write any more.

@@ -3,115 +3,144 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use vpa_api::pod::Pod;
+use vpa_api::pod::{Pod, ResourceRequirements};
+use vpa_api::vpa::RecommendedContainerResources;
 
 use super::boost::{expired_annotations, is_boosted};
 use super::decide::{Decision, budget, may_evict, may_resize};
 use super::group::{Groups, is_pending, pod_name};
 use super::in_place::{FallbackReason, InPlaceState, ResizePhase};
+use super::nodes::too_large;
 use super::patch::{ResizePatch, resize_patch};
 use super::reason::Reason;
 use super::report::failure;
 use super::step::{Action, Event};
-use super::work::{Context, VpaWork};
+use super::work::{Context, Offer, VpaWork};
 use crate::policy::{Mode, current_resources};
 
 /// Why a resize is not sent.
-pub(super) enum Blocked {
+pub(super) enum NotSent {
     Left(Reason),
     FallBack(FallbackReason),
 }
 
 impl VpaWork {
-    pub(super) fn patch(&self, index: usize, now: Timestamp) -> Result<ResizePatch, Reason> {
-        let work = &self.pods[index];
-        let expired = expired_annotations(&work.pod, &self.vpa, now);
-        resize_patch(&work.pod, &self.vpa, work.processed.as_deref(), &self.limit_ranges, &expired)
-            .map_err(|error| Reason::BoostAnnotation(error.to_string()))
+    /// What brings the pod to these resources. Memory limits are lowered only where the cluster can do that.
+    fn patch(
+        &self,
+        index: usize,
+        wanted: Option<&[RecommendedContainerResources]>,
+        cx: &Context<'_>,
+    ) -> Result<ResizePatch, Reason> {
+        let pod = &self.pods[index].pod;
+        let expired = expired_annotations(pod, &self.vpa, cx.now);
+        let mut patch = resize_patch(pod, &self.vpa, wanted, &self.limit_ranges, &expired)
+            .map_err(|error| Reason::BoostAnnotation(error.to_string()))?;
+        if !cx.config.lowers_memory_limits {
+            patch.keep_memory_limits(pod);
+        }
+        Ok(patch)
     }
 
-    pub(super) fn try_end_boost(&mut self, index: usize, cx: &mut Context<'_>) -> Result<Action, Reason> {
+    pub(super) fn try_end_boost(&mut self, index: usize, cx: &mut Context<'_>) -> Result<Offer, Reason> {
         let pod = Arc::clone(&self.pods[index].pod);
         may_end_boost(&pod, &self.groups, cx.memory.state(&pod))?;
-        let patch = self.patch(index, cx.now).inspect_err(|_| self.count_failed_resize(failure::UNBOOST))?;
+        let patch = self
+            .patch(index, self.pods[index].processed.as_deref(), cx)
+            .inspect_err(|_| self.count_failed_resize(failure::UNBOOST))?;
         if let Some((before, after)) = patch.qos_change(&pod) {
             self.count_failed_resize(failure::UNBOOST);
             return Err(Reason::QosClass { before, after });
         }
         let resize = if patch.changes(&pod) { patch.resize } else { Vec::new() };
+        let disrupts = !resize.is_empty() && self.resize_disrupts(index);
+        if disrupts {
+            cx.memory.quota.check(&self.key, cx.now)?;
+        }
         self.pods[index].limits_kept = patch.limits_kept;
-        Ok(Action::Unboost { resize, annotate: patch.annotate })
+        let action = Action::Unboost { resize, annotate: patch.annotate };
+        Ok(Offer { action, after: patch.after, retry: false, disrupts })
     }
 
-    pub(super) fn try_resize(
-        &mut self,
-        index: usize,
-        cx: &mut Context<'_>,
-    ) -> Result<(Action, bool), Blocked> {
+    pub(super) fn try_resize(&mut self, index: usize, cx: &mut Context<'_>) -> Result<Offer, NotSent> {
         let pod = Arc::clone(&self.pods[index].pod);
         let retry = match self.decide(index, cx) {
-            Decision::Approved => false,
+            Decision::Approved | Decision::Infeasible => false,
             Decision::Retry => true,
-            Decision::Infeasible => false,
-            Decision::FallBack(why) => return Err(Blocked::FallBack(why)),
-            Decision::InfeasibleRemembered => return Err(Blocked::Left(Reason::InfeasibleRemembered)),
-            Decision::Deferred(reason) => return Err(Blocked::Left(reason)),
+            Decision::FallBack(why) => return Err(NotSent::FallBack(why)),
+            Decision::InfeasibleRemembered => return Err(NotSent::Left(Reason::InfeasibleRemembered)),
+            Decision::Deferred(reason) => return Err(NotSent::Left(reason)),
         };
-        let group = self.groups.of(&pod).map_err(|untracked| Blocked::Left(Reason::Untracked(untracked)))?;
-        if !may_resize(&pod, group, cx.config) {
-            return Err(Blocked::Left(budget(group)));
+        let group = self.groups.of(&pod).map_err(|untracked| NotSent::Left(Reason::Untracked(untracked)))?;
+        if !may_resize(&pod, group, self.disruptive, cx.config) {
+            return Err(NotSent::Left(budget(group)));
         }
-        let patch = self.patch(index, cx.now).map_err(|reason| {
+        let patch = self.patch(index, self.asked(index), cx).map_err(|reason| {
             self.count_failed_resize(failure::RESIZE);
-            Blocked::Left(reason)
+            NotSent::Left(reason)
         })?;
         if !patch.changes(&pod) {
             self.note_infeasible(index, cx);
             let state = cx.memory.state(&pod);
-            return Err(Blocked::Left(match state {
+            return Err(NotSent::Left(match state {
                 InPlaceState::Infeasible { .. } => Reason::InfeasibleRemembered,
                 InPlaceState::Settled if !differs_from_running(&pod, &patch) => Reason::NothingWouldChange,
                 _ => Reason::AlreadyAsked,
             }));
         }
         if let Some((before, after)) = patch.qos_change(&pod) {
-            return Err(if self.mode == Mode::InPlace {
-                Blocked::Left(Reason::QosClass { before, after })
-            } else {
-                Blocked::FallBack(FallbackReason::QosClass)
-            });
+            return Err(self.refused(FallbackReason::QosClass, Reason::QosClass { before, after }));
         }
-        Ok((Action::Resize { resize: patch.resize, annotate: patch.annotate }, retry))
+        if let Some(too_large) = too_large(&pod, &patch, cx.nodes) {
+            return Err(self.refused(FallbackReason::NodeTooSmall, Reason::NodeTooSmall(too_large)));
+        }
+        let disrupts = self.resize_disrupts(index);
+        if disrupts {
+            cx.memory.quota.check(&self.key, cx.now).map_err(NotSent::Left)?;
+        }
+        let action = Action::Resize { resize: patch.resize, annotate: patch.annotate };
+        Ok(Offer { action, after: patch.after, retry, disrupts })
     }
 
-    pub(super) fn try_evict(&mut self, index: usize, cx: &mut Context<'_>) -> Result<(), Reason> {
+    /// A resize that would be refused falls back to an eviction, where the mode evicts.
+    fn refused(&self, fallback: FallbackReason, reason: Reason) -> NotSent {
+        if self.mode == Mode::InPlace { NotSent::Left(reason) } else { NotSent::FallBack(fallback) }
+    }
+
+    pub(super) fn try_evict(
+        &mut self,
+        index: usize,
+        fallback: Option<FallbackReason>,
+        cx: &mut Context<'_>,
+    ) -> Result<Offer, Reason> {
         let pod = Arc::clone(&self.pods[index].pod);
         may_evict(&pod, &self.groups, cx.memory.state(&pod), cx.config, cx.now)?;
         if let Some(why) = cx.heartbeat.problem(cx.now) {
             return Err(Reason::HeartbeatStale(why));
         }
-        if !self.would_come_back_different(index, cx.now)? {
-            return Err(Reason::NothingWouldChange);
-        }
+        let after = self.replacement(index, cx.now)?.ok_or(Reason::NothingWouldChange)?;
         if let Some(pod) = self.recreated_unchanged(cx) {
             return Err(Reason::RecreatedUnchanged { pod });
         }
-        Ok(())
+        cx.memory.quota.check(&self.key, cx.now)?;
+        Ok(Offer { action: Action::Evict { fallback }, after, retry: false, disrupts: true })
     }
 
-    /// Whether the replacement of an evicted pod would get other resources than the pod has. What its admission gives is
+    /// What the replacement of an evicted pod would get; `None` where that is what the pod has. What its admission gives is
     /// what a resize would; boosts do not matter, as the annotation of one does not come back.
-    fn would_come_back_different(&self, index: usize, now: Timestamp) -> Result<bool, Reason> {
+    fn replacement(&self, index: usize, now: Timestamp) -> Result<Option<Vec<ResourceRequirements>>, Reason> {
         let work = &self.pods[index];
-        if !is_boosted(&work.pod) {
-            let patch = self.patch(index, now)?;
-            return Ok(patch.changes(&work.pod) || differs_from_running(&work.pod, &patch));
-        }
-        let mut plain = Pod::clone(&work.pod);
-        plain.metadata.annotations = None;
-        let patch = resize_patch(&plain, &self.vpa, work.processed.as_deref(), &self.limit_ranges, &[])
+        let mut pod = Arc::clone(&work.pod);
+        let expired = if is_boosted(&pod) {
+            Arc::make_mut(&mut pod).metadata.annotations = None;
+            Vec::new()
+        } else {
+            expired_annotations(&pod, &self.vpa, now)
+        };
+        let patch = resize_patch(&pod, &self.vpa, work.processed.as_deref(), &self.limit_ranges, &expired)
             .map_err(|error| Reason::BoostAnnotation(error.to_string()))?;
-        Ok(patch.changes(&plain) || differs_from_running(&plain, &patch))
+        let differs = patch.changes(&pod) || differs_from_running(&pod, &patch);
+        Ok(differs.then_some(patch.after))
     }
 
     /// The pod for whose sake evictions are stopped. Looked up once a pass: pods of the snapshot do not change.

@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 
+use super::gradual::MaxStep;
 use crate::limiter::{Limiter, RateError};
 
 /// Settings of the updater that decisions depend on. Defaults are the Go suite's.
@@ -27,6 +28,15 @@ pub struct Config {
     pub deferred_fallback: SignedDuration,
     /// Time a resize may be in progress before it falls back to eviction.
     pub in_progress_fallback: SignedDuration,
+    /// Disruptions of all VPAs within an hour; 0: no limit.
+    pub max_disruptions_per_hour: u32,
+    /// Disruptions of one VPA within an hour; 0: no limit.
+    pub max_disruptions_per_hour_per_vpa: u32,
+    /// How far a request may move in one resize.
+    pub max_step: MaxStep,
+    /// Whether the cluster lowers memory limits of a running container: from Kubernetes 1.34 on, before that only where
+    /// the container restarts.
+    pub lowers_memory_limits: bool,
     /// Longest time a pass may take; later steps are left to the next one.
     pub pass_deadline: SignedDuration,
     /// Namespaces whose VPAs are ignored.
@@ -65,6 +75,10 @@ impl Default for Config {
             in_place_skip_disruption_budget: false,
             deferred_fallback: SignedDuration::from_mins(5),
             in_progress_fallback: SignedDuration::from_hours(1),
+            max_disruptions_per_hour: 0,
+            max_disruptions_per_hour_per_vpa: 0,
+            max_step: MaxStep::default(),
+            lowers_memory_limits: true,
             pass_deadline: SignedDuration::from_mins(1),
             ignored_namespaces: Vec::new(),
             features: Features::default(),
@@ -84,6 +98,16 @@ pub enum ConfigError {
     /// Not a number, or below zero.
     #[error("--pod-update-threshold is {0}: it must be 0 or more")]
     Threshold(f64),
+    /// Not a fraction by which a request can move.
+    #[error("--{flag} is {value}: it must be {wanted}")]
+    Step {
+        /// Name of the flag.
+        flag: &'static str,
+        /// What was given.
+        value: f64,
+        /// What it may be.
+        wanted: &'static str,
+    },
     /// A duration that has to be positive is not.
     #[error("--{flag} is {value:#}: it must be longer than 0")]
     NotPositive {
@@ -106,6 +130,14 @@ impl Config {
         }
         if !self.update_threshold.is_finite() || self.update_threshold < 0.0 {
             return Err(ConfigError::Threshold(self.update_threshold));
+        }
+        for (flag, value, most, wanted) in [
+            ("max-step-up", self.max_step.up, f64::MAX, "0 for no bound, or a fraction above it"),
+            ("max-step-down", self.max_step.down, 1.0, "0 for no bound, or a fraction up to 1"),
+        ] {
+            if let Some(value) = value.filter(|value| !(0.0..=most).contains(value)) {
+                return Err(ConfigError::Step { flag, value, wanted });
+            }
         }
         for (flag, value) in [
             ("updater-interval", self.pass_deadline),
@@ -139,6 +171,10 @@ mod tests {
         );
         assert!(Config { eviction_tolerance: f64::NAN, ..ok.clone() }.validate().is_err());
         assert!(Config { eviction_tolerance: 1.5, ..ok.clone() }.validate().is_err());
+        for (up, down) in [(f64::NAN, 0.5), (-0.1, 0.5), (f64::INFINITY, 0.5), (0.5, 1.1), (0.5, -0.1)] {
+            let max_step = MaxStep { up: Some(up), down: Some(down) };
+            assert!(Config { max_step, ..ok.clone() }.validate().is_err(), "{max_step:?}");
+        }
         assert!(Config { deferred_fallback: SignedDuration::ZERO, ..ok }.validate().is_err());
     }
 }

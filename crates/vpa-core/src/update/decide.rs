@@ -42,6 +42,8 @@ pub struct Situation<'a> {
     pub processed: Option<&'a [RecommendedContainerResources]>,
     /// Targets that the pod's node could not take.
     pub infeasible: Option<&'a [RecommendedContainerResources]>,
+    /// Resizes of this VPA's pods were seen to restart containers.
+    pub disruptive: bool,
     /// Settings.
     pub config: &'a Config,
     /// The time.
@@ -73,7 +75,7 @@ pub fn decide_resize(pod: &Pod, s: &Situation<'_>) -> Decision {
         return Decision::InfeasibleRemembered;
     }
     match s.state.action(s.fallback(), s.config, s.now) {
-        InPlaceAction::Resize if may_resize(pod, group, s.config) => Decision::Approved,
+        InPlaceAction::Resize if may_resize(pod, group, s.disruptive, s.config) => Decision::Approved,
         InPlaceAction::Resize => Decision::Deferred(budget(group)),
         InPlaceAction::Retry => Decision::Retry,
         InPlaceAction::RetryIfLower => Decision::Infeasible,
@@ -85,13 +87,15 @@ pub fn decide_resize(pod: &Pod, s: &Situation<'_>) -> Decision {
     }
 }
 
-/// Whether the budget lets a pod be resized. Resizes that restart no container may be freed from it by a setting.
-pub fn may_resize(pod: &Pod, group: &Group, config: &Config) -> bool {
-    (config.in_place_skip_disruption_budget && !restarts_containers(pod)) || group.is_disruptable()
+/// Whether the budget lets a pod be resized. Resizes that restart no container may be freed from it by a setting, but not
+/// where the resizes of a VPA are known to be `disruptive`.
+pub fn may_resize(pod: &Pod, group: &Group, disruptive: bool, config: &Config) -> bool {
+    let free = config.in_place_skip_disruption_budget && !disruptive && !restarts_containers(pod);
+    free || group.is_disruptable()
 }
 
 /// Whether a resize of the pod may restart a container: any policy of any main container says so.
-fn restarts_containers(pod: &Pod) -> bool {
+pub(super) fn restarts_containers(pod: &Pod) -> bool {
     pod.spec
         .containers
         .iter()

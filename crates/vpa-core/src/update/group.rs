@@ -121,7 +121,7 @@ pub struct GroupRules {
 }
 
 /// The groups of one VPA's pods.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Groups {
     groups: BTreeMap<GroupKey, Group>,
     untracked: BTreeMap<GroupKey, Untracked>,

@@ -165,6 +165,8 @@ pub enum FallbackReason {
     Refused,
     /// The resize would change the pod's QoS class, which the API server never allows.
     QosClass,
+    /// The node's capacity is below what the pod would request.
+    NodeTooSmall,
 }
 
 impl FallbackReason {
@@ -178,6 +180,7 @@ impl FallbackReason {
             Self::Unclear => "the resize is in an unknown state",
             Self::Refused => "the API server refused the resize",
             Self::QosClass => "the resize would change the QoS class",
+            Self::NodeTooSmall => "the node is too small for the resized pod",
         }
     }
 }

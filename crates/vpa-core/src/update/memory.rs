@@ -9,9 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use vpa_api::pod::{Pod, ResourceRequirements};
 use vpa_api::vpa::RecommendedContainerResources;
 
+use super::blocked::Blocked;
 use super::config::{Config, ConfigError};
 use super::group::GroupKey;
 use super::in_place::{InPlaceState, ResizePhase};
+use super::quota::Quota;
+use super::restarts::{Restarts, UnexpectedRestart};
 use crate::limiter::Limiter;
 
 /// How long evictions of a VPA stay stopped after a pod came back unchanged, before one more is tried: long enough
@@ -33,8 +36,11 @@ pub struct UpdaterMemory {
     evictions: HashMap<String, EvictionWatch>,
     /// Pods evicted a moment ago, by UID: a snapshot may not show yet that they go.
     evicted: HashMap<String, Timestamp>,
-    /// VPA at which the last pass was cut off.
-    pub(super) resume_at: Option<String>,
+    /// Passes in a row whose end came before the turn of a VPA, by `namespace/name`.
+    waited: HashMap<String, u32>,
+    pub(super) quota: Quota,
+    pub(super) restarts: Restarts,
+    pub(super) blocked: Blocked,
     pub(super) resizes: Limiter,
     pub(super) evicts: Limiter,
 }
@@ -70,47 +76,79 @@ impl UpdaterMemory {
             attempts: HashMap::new(),
             evictions: HashMap::new(),
             evicted: HashMap::new(),
-            resume_at: None,
+            waited: HashMap::new(),
+            quota: Quota::new(config.max_disruptions_per_hour, config.max_disruptions_per_hour_per_vpa),
+            restarts: Restarts::default(),
+            blocked: Blocked::default(),
             resizes: limiter()?,
             evicts: limiter()?,
         })
     }
 
-    /// Takes in what the kubelets report of all live pods, and forgets those that are gone.
-    pub fn observe<'a>(&mut self, pods: impl IntoIterator<Item = &'a Arc<Pod>>, now: Timestamp) {
+    /// Takes in what the kubelets report of all live pods, and forgets those that are gone. Restarts that a resize brought
+    /// and no policy asked for are returned.
+    pub fn observe<'a>(
+        &mut self,
+        pods: impl IntoIterator<Item = &'a Arc<Pod>>,
+        now: Timestamp,
+    ) -> Vec<UnexpectedRestart> {
         let mut live = HashSet::new();
+        let mut restarts = Vec::new();
         for pod in pods {
-            let uid = uid(pod);
-            live.insert(uid.clone());
+            live.insert(uid_of(pod));
+            restarts.extend(self.restarts.observe(pod, now));
             let phase = ResizePhase::of(pod);
             if phase == ResizePhase::None {
-                self.attempts.remove(&uid);
+                self.attempts.remove(uid_of(pod));
                 continue;
             }
+            let uid = uid(pod);
             let asked: Vec<_> =
                 pod.spec.containers.iter().map(|container| container.resources.clone()).collect();
             let known = self.attempts.get(&uid).filter(|attempt| attempt.asked == asked);
             let state = known.map_or(InPlaceState::Settled, |attempt| attempt.state).observe(phase, now);
             self.attempts.insert(uid, Attempt { asked, state });
         }
-        self.attempts.retain(|uid, _| live.contains(uid));
-        self.infeasible.retain(|uid, _| live.contains(uid));
+        let lives = |uid: &str| live.contains(uid);
+        self.attempts.retain(|uid, _| lives(uid));
+        self.infeasible.retain(|uid, _| lives(uid));
+        self.restarts.retain_pods(now, lives);
         self.evicted.retain(|_, at| now.duration_since(*at) < WATCH_LAG_MAX);
+        self.quota.forget(now);
+        restarts
     }
 
     /// Whether a pod was evicted so lately that a snapshot may still show it as alive.
     pub fn was_just_evicted(&self, pod: &Pod) -> bool {
-        self.evicted.contains_key(&uid(pod))
+        self.evicted.contains_key(uid_of(pod))
     }
 
     /// Forgets VPAs that are gone.
     pub fn retain_vpas(&mut self, exists: impl Fn(&str) -> bool) {
         self.evictions.retain(|vpa, _| exists(vpa));
+        self.waited.retain(|vpa, _| exists(vpa));
+        self.restarts.retain_vpas(&exists);
+        self.blocked.retain(&exists);
+    }
+
+    /// Passes in a row that ended before the turn of this VPA.
+    pub(super) fn waited(&self, vpa: &str) -> u32 {
+        self.waited.get(vpa).copied().unwrap_or_default()
+    }
+
+    /// Notes whether a VPA got its turn.
+    pub(super) fn note_turn(&mut self, vpa: &str, came: bool) {
+        if came {
+            self.waited.remove(vpa);
+        } else {
+            let waited = self.waited.entry(vpa.to_owned()).or_default();
+            *waited = waited.saturating_add(1);
+        }
     }
 
     /// State of a pod's resize.
     pub fn state(&self, pod: &Pod) -> InPlaceState {
-        self.attempts.get(&uid(pod)).map_or(InPlaceState::Settled, |attempt| attempt.state)
+        self.attempts.get(uid_of(pod)).map_or(InPlaceState::Settled, |attempt| attempt.state)
     }
 
     /// Starts the timer of a pod's present resize at a given time, as if an earlier pass had seen it.
@@ -122,14 +160,14 @@ impl UpdaterMemory {
 
     /// Notes that a failed resize was asked for again.
     pub(super) fn note_retry(&mut self, pod: &Pod, now: Timestamp) {
-        if let Some(attempt) = self.attempts.get_mut(&uid(pod)) {
+        if let Some(attempt) = self.attempts.get_mut(uid_of(pod)) {
             attempt.state = attempt.state.retried(now);
         }
     }
 
     /// Targets that the pod's node could not take.
     pub fn infeasible(&self, pod: &Pod) -> Option<&[RecommendedContainerResources]> {
-        self.infeasible.get(&uid(pod)).map(Vec::as_slice)
+        self.infeasible.get(uid_of(pod)).map(Vec::as_slice)
     }
 
     /// Remembers targets that the pod's node could not take.
@@ -160,7 +198,7 @@ impl UpdaterMemory {
     ) -> Option<(String, bool)> {
         let watch = self.evictions.get_mut(vpa)?;
         let newcomers =
-            pods.iter().filter(|pod| GroupKey::of(pod) == watch.group && !watch.known.contains(&uid(pod)));
+            pods.iter().filter(|pod| GroupKey::of(pod) == watch.group && !watch.known.contains(uid_of(pod)));
         let (mut unchanged, mut works) = (None, false);
         for pod in newcomers {
             if resources(pod) != watch.had {
@@ -186,8 +224,13 @@ impl UpdaterMemory {
     }
 }
 
-fn uid(pod: &Pod) -> String {
-    pod.metadata.uid.clone().unwrap_or_default()
+fn uid_of(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// UID of a pod, empty where it has none.
+pub(super) fn uid(pod: &Pod) -> String {
+    uid_of(pod).to_owned()
 }
 
 fn resources(pod: &Pod) -> Vec<(String, ResourceRequirements)> {

@@ -1,16 +1,20 @@
 //! One pass over all VPAs, step by step.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use jiff::Timestamp;
+use vpa_api::VerticalPodAutoscaler;
 
 use super::config::Config;
 use super::group::{Group, GroupKey};
 use super::heartbeat::Heartbeat;
 use super::memory::UpdaterMemory;
+use super::nodes::NodeSource;
 use super::reason::Reason;
-use super::report::{LeftOut, PassReport};
+use super::report::{LeftOut, PassReport, VpaReport};
+use super::restarts::UnexpectedRestart;
 use super::snapshot::{Assignment, Snapshot, assign, joined};
 use super::step::{Event, Outcome, Step, StepId};
 use super::work::{Candidate, Context, Kind, VpaWork};
@@ -32,11 +36,13 @@ pub enum Next {
 /// One pass over all VPAs.
 ///
 /// It decides and keeps count; it does nothing itself. At most one step of a VPA is under way at a time, so that each
-/// decision knows what the one before has used of the budget.
+/// decision knows what the one before has used of the budget. VPAs whose turn did not come in the passes before are first,
+/// then those with the most urgent pods; after a step a VPA goes to the end of the line.
 pub struct Pass {
     config: Config,
     memory: UpdaterMemory,
     heartbeat: Heartbeat,
+    nodes: Arc<dyn NodeSource + Send + Sync>,
     deadline: Timestamp,
     work: Vec<VpaWork>,
     /// VPAs with something left to look at, none of them under way or waiting.
@@ -48,39 +54,41 @@ pub struct Pass {
     under_way: BTreeMap<StepId, (usize, Candidate)>,
     last_step: u64,
     stopped: Option<Reason>,
-    /// The first VPA that was cut off.
-    cut_off_at: Option<String>,
-    complete: bool,
+    /// VPAs that were cut off.
+    cut_off: Vec<usize>,
     events: Vec<Event>,
+    unexpected_restarts: Vec<UnexpectedRestart>,
     left_out: BTreeMap<String, LeftOut>,
     unresolved: BTreeMap<String, String>,
     uncontrolled_pods: usize,
 }
 
 impl Pass {
-    /// Looks at the cluster and lines up the VPAs, beginning with the one at which the last pass was cut off.
+    /// Looks at the cluster, plans, and lines up the VPAs that have something to do.
     pub fn new(snapshot: &Snapshot<'_>, config: Config, mut memory: UpdaterMemory, now: Timestamp) -> Self {
-        memory.observe(&snapshot.pods, now);
-        let names: std::collections::BTreeSet<String> = snapshot.vpas.iter().map(|vpa| joined(vpa)).collect();
-        memory.retain_vpas(|vpa| names.contains(vpa));
+        let unexpected_restarts = memory.observe(&snapshot.pods, now);
+        let by_name: HashMap<String, &Arc<VerticalPodAutoscaler>> =
+            snapshot.vpas.iter().map(|vpa| (joined(vpa), vpa)).collect();
+        let restarted = |restart: &UnexpectedRestart| {
+            Some(Event::restarted_on_resize(by_name.get(&restart.vpa)?, restart))
+        };
+        let events = unexpected_restarts.iter().filter_map(restarted).collect();
+        memory.retain_vpas(|vpa| by_name.contains_key(vpa));
         let Assignment { controlled, left_out, unresolved, uncontrolled_pods } =
             assign(snapshot, &config, &memory);
-        let mut work: Vec<VpaWork> = controlled
+        let work: Vec<VpaWork> = controlled
             .into_values()
-            .map(|(vpa, pods)| VpaWork::new(vpa, pods, snapshot, &config, now))
+            .map(|(vpa, pods)| VpaWork::new(vpa, pods, snapshot, &config, &memory, now))
             .collect();
-        if let Some(resume_at) = memory.resume_at.take() {
-            let at = work.iter().position(|work| work.key >= resume_at).unwrap_or(0);
-            work.rotate_left(at);
-        }
         // Without the admission controller nothing is done at all, as in the Go suite; one that dies later in the
         // pass only ends the evictions.
         let stopped = snapshot.heartbeat.problem(now).map(Reason::HeartbeatStale);
-        Self {
+        let mut pass = Self {
             deadline: now.saturating_add(config.pass_deadline).unwrap_or(Timestamp::MAX),
             config,
             memory,
             heartbeat: snapshot.heartbeat.clone(),
+            nodes: Arc::clone(&snapshot.nodes),
             ready: (0..work.len()).collect(),
             work,
             waiting_resize: VecDeque::new(),
@@ -88,13 +96,45 @@ impl Pass {
             under_way: BTreeMap::new(),
             last_step: 0,
             stopped,
-            cut_off_at: None,
-            complete: true,
-            events: Vec::new(),
+            cut_off: Vec::new(),
+            events,
+            unexpected_restarts,
             left_out,
             unresolved,
             uncontrolled_pods,
+        };
+        if pass.stopped.is_none() {
+            pass.line_up(now);
         }
+        pass
+    }
+
+    /// Plans all VPAs and puts those with something to do in the order of their turns.
+    fn line_up(&mut self, now: Timestamp) {
+        let (work, mut cx) = self.parts(now);
+        let mut line = Vec::new();
+        for (index, work) in work.iter_mut().enumerate() {
+            if work.prepare(&mut cx) {
+                line.push((cx.memory.waited(&work.key), index));
+            }
+        }
+        line.sort_by(|(a_waited, a), (b_waited, b)| {
+            b_waited.cmp(a_waited).then_with(|| work[*a].cmp_need(&work[*b]))
+        });
+        self.ready = line.into_iter().map(|(_, index)| index).collect();
+    }
+
+    /// The VPAs, and what their decisions depend on.
+    fn parts(&mut self, now: Timestamp) -> (&mut Vec<VpaWork>, Context<'_>) {
+        let cx = Context {
+            config: &self.config,
+            memory: &mut self.memory,
+            heartbeat: &self.heartbeat,
+            nodes: self.nodes.as_ref(),
+            events: &mut self.events,
+            now,
+        };
+        (&mut self.work, cx)
     }
 
     /// The next thing to do at this time.
@@ -158,14 +198,8 @@ impl Pass {
     }
 
     fn try_take(&mut self, index: usize, now: Timestamp) -> Taken {
-        let work = &mut self.work[index];
-        let mut cx = Context {
-            config: &self.config,
-            memory: &mut self.memory,
-            heartbeat: &self.heartbeat,
-            events: &mut self.events,
-            now,
-        };
+        let (work, mut cx) = self.parts(now);
+        let work = &mut work[index];
         let Some(candidate) = work.peek(&mut cx) else { return Taken::Nothing };
         let kind = candidate.kind();
         let limiter = match kind {
@@ -176,13 +210,15 @@ impl Pass {
             return Taken::Wait(kind, at);
         }
         work.take(&candidate, &mut cx);
+        let vpa = Arc::clone(&work.vpa);
         self.last_step += 1;
         let id = StepId(self.last_step);
         let step = Step {
             id,
-            vpa: Arc::clone(&work.vpa),
+            vpa,
             pod: Arc::clone(&candidate.pod),
             action: candidate.action.clone(),
+            after: candidate.after.clone(),
         };
         self.under_way.insert(id, (index, candidate));
         Taken::Step(Box::new(step))
@@ -191,14 +227,9 @@ impl Pass {
     /// No token of this kind comes before the deadline: all who wait for one are cut off.
     fn rate_limited(&mut self, kind: Kind) {
         for index in std::mem::take(self.waiting(kind)) {
-            self.cut_off(index);
+            self.cut_off.push(index);
             self.work[index].rate_limited(kind);
         }
-    }
-
-    fn cut_off(&mut self, index: usize) {
-        self.complete = false;
-        self.cut_off_at.get_or_insert_with(|| self.work[index].key.clone());
     }
 
     /// Ends the work of all VPAs of which no step is under way.
@@ -210,7 +241,7 @@ impl Pass {
         let idle =
             self.ready.drain(..).chain(self.waiting_resize.drain(..)).chain(self.waiting_evict.drain(..));
         for index in idle.collect::<Vec<_>>() {
-            self.cut_off(index);
+            self.cut_off.push(index);
             self.work[index].close(reason);
         }
     }
@@ -223,15 +254,9 @@ impl Pass {
             Outcome::ShuttingDown => self.stop(Reason::ShuttingDown),
             _ => {}
         }
-        let mut cx = Context {
-            config: &self.config,
-            memory: &mut self.memory,
-            heartbeat: &self.heartbeat,
-            events: &mut self.events,
-            now,
-        };
-        self.work[index].on_outcome(&candidate, outcome, &mut cx);
-        self.ready.push_front(index);
+        let (work, mut cx) = self.parts(now);
+        work[index].on_outcome(&candidate, outcome, &mut cx);
+        self.ready.push_back(index);
     }
 
     /// Takes no further step; those under way are still waited for.
@@ -267,22 +292,44 @@ impl Pass {
     }
 
     /// Ends the pass: what was done, and the memory for the next pass.
-    pub fn finish(mut self) -> (PassReport, UpdaterMemory) {
+    pub fn finish(mut self, now: Timestamp) -> (PassReport, UpdaterMemory) {
         let reason = self.stopped.clone().unwrap_or(Reason::PassOver);
         self.close_idle(&reason);
-        self.memory.resume_at = self.cut_off_at.take();
-        let mut vpas: Vec<_> = self.work.into_iter().map(VpaWork::report).collect();
-        vpas.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        let complete = self.cut_off.is_empty();
+        let cut_off: BTreeSet<usize> = std::mem::take(&mut self.cut_off).into_iter().collect();
+        for (index, work) in self.work.iter().enumerate() {
+            let came = work.steps > 0 || !cut_off.contains(&index);
+            self.memory.note_turn(&work.key, came);
+        }
+        let work = std::mem::take(&mut self.work);
+        let mut events = std::mem::take(&mut self.events);
+        let (_, mut cx) = self.parts(now);
+        let mut vpas = Vec::with_capacity(work.len());
+        for work in work {
+            vpas.push(conclude(work, &mut cx, &mut events));
+        }
         let report = PassReport {
             vpas,
             left_out: self.left_out,
             unresolved: self.unresolved,
             uncontrolled_pods: self.uncontrolled_pods,
-            complete: self.complete,
-            cut_off: !self.complete && self.stopped.is_none(),
+            unexpected_restarts: self.unexpected_restarts,
+            events,
+            complete,
+            cut_off: !complete && self.stopped.is_none(),
         };
         (report, self.memory)
     }
+}
+
+/// The report of a VPA; an event where all of its pods have been blocked for some time.
+fn conclude(work: VpaWork, cx: &mut Context<'_>, events: &mut Vec<Event>) -> VpaReport {
+    let due = work.common_block().is_some() && work.is_due(cx);
+    let reason = work.common_block().filter(|_| due);
+    if let Some(reason) = cx.memory.blocked.observe(&work.key, reason) {
+        events.push(Event::updates_blocked(&work.vpa, work.pods.len(), reason));
+    }
+    work.report()
 }
 
 enum Taken {

@@ -54,6 +54,27 @@ impl ResizePatch {
         })
     }
 
+    /// Leaves memory limits that would fall as they are, where a container keeps running: before Kubernetes 1.34 the API
+    /// server refuses a resize that lowers one.
+    pub fn keep_memory_limits(&mut self, pod: &Pod) {
+        let memory = |list: &Option<ResourceList>| list.as_ref().and_then(|list| list.get("memory")).cloned();
+        for ((index, container), after) in pod.spec.containers.iter().enumerate().zip(&mut self.after) {
+            let restarts = container.resize_policy.iter().any(|policy| {
+                policy.resource_name == "memory" && policy.restart_policy == "RestartContainer"
+            });
+            let (Some(before), Some(wanted)) = (memory(&container.resources.limits), memory(&after.limits))
+            else {
+                continue;
+            };
+            if restarts || wanted >= before {
+                continue;
+            }
+            let path = format!("/spec/containers/{index}/resources/limits/memory");
+            self.resize.retain(|op| op.path != path);
+            after.limits.get_or_insert_default().insert("memory".into(), before);
+        }
+    }
+
     /// The classes before and after, where the resize would change them. The API server refuses such a resize.
     pub fn qos_change(&self, pod: &Pod) -> Option<(QosClass, QosClass)> {
         let mut resized = pod.clone();

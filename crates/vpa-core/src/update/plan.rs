@@ -90,6 +90,7 @@ impl VpaWork {
             }
         }
         accepted.sort_by(|(_, a), (_, b)| a.cmp_urgency(b));
+        self.need = accepted.first().map(|(_, priority)| *priority);
         accepted.into_iter().map(|(index, _)| index).collect()
     }
 
@@ -112,6 +113,7 @@ impl VpaWork {
             state: cx.memory.state(&work.pod),
             processed: work.processed.as_deref().filter(|_| self.has_recommendation),
             infeasible: cx.memory.infeasible(&work.pod),
+            disruptive: self.disruptive,
             config: cx.config,
             now: cx.now,
         };

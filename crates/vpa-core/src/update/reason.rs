@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use super::accept::Rejection;
 use super::group::Untracked;
 use super::in_place::ResizePhase;
+use super::nodes::TooLarge;
 use super::qos::QosClass;
+use super::quota::QuotaScope;
 
 /// Why a pod was left alone in a pass. The text is what people read in logs, reports and the demo;
 /// [`code`](Self::code) is stable and made for machines.
@@ -45,6 +47,17 @@ pub enum Reason {
         /// Pods disrupted in this pass.
         disrupted: i64,
     },
+    /// The limit on disruptions per hour is reached.
+    DisruptionLimit {
+        /// Whose disruptions it counts.
+        scope: QuotaScope,
+        /// The limit.
+        most: u32,
+        /// When there is room again.
+        until: Timestamp,
+    },
+    /// Its node can never hold it with the resources that it would get.
+    NodeTooSmall(TooLarge),
     /// Its startup boost goes on.
     BoostInProgress,
     /// Its startup boost could not be ended.
@@ -103,6 +116,8 @@ impl Reason {
             Self::AlreadyAsked => "AlreadyAsked",
             Self::InfeasibleRemembered => "InfeasibleRemembered",
             Self::Budget { .. } => "Budget",
+            Self::DisruptionLimit { .. } => "DisruptionLimit",
+            Self::NodeTooSmall(_) => "NodeTooSmall",
             Self::BoostInProgress => "BoostInProgress",
             Self::BoostAnnotation(_) => "BoostAnnotation",
             Self::NothingWouldChange => "NothingWouldChange",
@@ -141,6 +156,14 @@ impl fmt::Display for Reason {
             Self::Budget { configured, running, tolerance, disrupted } => write!(
                 f,
                 "budget: {running} of {configured} replicas run, {tolerance} may be missing, {disrupted} disrupted in this pass"
+            ),
+            Self::DisruptionLimit { scope, most, until } => {
+                let noun = if *most == 1 { "disruption" } else { "disruptions" };
+                write!(f, "limit of {most} {noun} an hour for {scope} is reached; room again at {until}")
+            }
+            Self::NodeTooSmall(TooLarge { node, resource, requested, allocatable }) => write!(
+                f,
+                "node {node} can give pods {allocatable} of {resource} in all, and it would request {requested}"
             ),
             Self::BoostInProgress => f.write_str("its startup boost goes on"),
             Self::BoostAnnotation(error) => f.write_str(error),

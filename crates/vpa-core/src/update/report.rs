@@ -2,8 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+
+use vpa_api::VerticalPodAutoscaler;
+use vpa_api::pod::Pod;
+
+use super::group::{Groups, pod_name};
 use super::in_place::FallbackReason;
 use super::reason::Reason;
+use super::restarts::UnexpectedRestart;
+use super::step::Event;
+use crate::policy::LimitRanges;
 
 /// Report of a pass. Every live pod that a VPA controls is in it, with what became of it.
 #[must_use]
@@ -17,6 +26,10 @@ pub struct PassReport {
     pub unresolved: BTreeMap<String, String>,
     /// Live pods that no VPA controls.
     pub uncontrolled_pods: usize,
+    /// Containers that restarted on a resize of an earlier pass although they need not.
+    pub unexpected_restarts: Vec<UnexpectedRestart>,
+    /// Events that came up at the end of the pass.
+    pub events: Vec<Event>,
     /// Whether all work was done; what was not is taken up by the next pass.
     pub complete: bool,
     /// Whether time ran out, or the rate limit let no more through in time.
@@ -47,6 +60,12 @@ pub struct VpaReport {
     pub namespace: String,
     /// Name.
     pub name: String,
+    /// The VPA as the snapshot has it.
+    pub object: Arc<VerticalPodAutoscaler>,
+    /// Limits of its namespace.
+    pub limit_ranges: Arc<LimitRanges>,
+    /// The budgets at the end of the pass.
+    pub groups: Groups,
     /// Update mode as the VPA writes it, `Recreate` where it writes none.
     pub mode: String,
     /// Whether the mode took effect; not with its feature gate off.
@@ -60,10 +79,17 @@ pub struct VpaReport {
 /// What became of one pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodReport {
-    /// Namespace and name.
-    pub pod: String,
+    /// The pod as the snapshot has it.
+    pub object: Arc<Pod>,
     /// What became of it.
     pub verdict: Verdict,
+}
+
+impl PodReport {
+    /// Namespace and name of the pod.
+    pub fn pod(&self) -> String {
+        pod_name(&self.object)
+    }
 }
 
 /// What became of a pod in a pass.

@@ -14,6 +14,16 @@ use crate::policy::Mode;
 impl VpaWork {
     /// Takes in what became of a step.
     pub(super) fn on_outcome(&mut self, candidate: &Candidate, outcome: Outcome, cx: &mut Context<'_>) {
+        let maybe_done = matches!(outcome, Outcome::Done | Outcome::Unknown(_));
+        if candidate.disrupts && !maybe_done {
+            cx.memory.quota.take_back(&self.key, candidate.taken);
+        }
+        if let Action::Resize { resize, .. } | Action::Unboost { resize, .. } = &candidate.action
+            && maybe_done
+            && !resize.is_empty()
+        {
+            cx.memory.restarts.watch(&self.key, &candidate.pod, cx.now);
+        }
         match &candidate.action {
             Action::Evict { fallback } => self.on_eviction(candidate, *fallback, outcome, cx),
             Action::Resize { .. } => self.on_resize(candidate, outcome, cx, false),
@@ -91,8 +101,8 @@ impl VpaWork {
             Outcome::Refused(refusal) if self.mode == Mode::InPlace => {
                 let infeasible = refusal.node_capacity;
                 self.count_failed_resize(if infeasible { failure::RESIZE_INFEASIBLE } else { failure });
-                if let Some(processed) = self.pods[index].processed.clone().filter(|_| infeasible) {
-                    cx.memory.remember_infeasible(&pod, processed);
+                if infeasible {
+                    self.remember_infeasible(index, cx);
                 }
                 self.leave(index, Reason::Refused(refusal.message));
             }

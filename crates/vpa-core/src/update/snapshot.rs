@@ -12,6 +12,7 @@ use super::config::Config;
 use super::group::{GroupKey, Replicas};
 use super::heartbeat::Heartbeat;
 use super::memory::UpdaterMemory;
+use super::nodes::NodeSource;
 use super::report::LeftOut;
 use crate::policy::{LimitRangeSource, has_startup_boost, mode};
 use crate::target::{
@@ -29,6 +30,8 @@ pub struct Snapshot<'a> {
     pub controllers: &'a dyn ControllerSource,
     /// Limits of namespaces.
     pub limit_ranges: &'a dyn LimitRangeSource,
+    /// Capacity of nodes.
+    pub nodes: Arc<dyn NodeSource + Send + Sync>,
     /// State of the admission controller.
     pub heartbeat: Heartbeat,
 }

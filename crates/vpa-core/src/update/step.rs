@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use vpa_api::VerticalPodAutoscaler;
-use vpa_api::pod::Pod;
+use vpa_api::pod::{Pod, ResourceRequirements};
 
 use super::in_place::FallbackReason;
 use super::patch::PatchOp;
+use super::reason::Reason;
+use super::restarts::UnexpectedRestart;
 
 /// One thing to do.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub struct Step {
     pub pod: Arc<Pod>,
     /// What to do.
     pub action: Action,
+    /// Requests and limits that the pod's main containers, or those of its replacement, get; in the order of the spec.
+    pub after: Vec<ResourceRequirements>,
 }
 
 /// Number of a step within its pass.
@@ -180,6 +184,30 @@ impl Event {
             warning: false,
             reason: "InPlaceResizeSkipped",
             message: "Previously recorded in-place update was infeasible, current recommendation is not lower than previous, skipping resize".to_owned(),
+        }
+    }
+
+    /// Containers of a pod restarted on a resize that should have left them running.
+    pub fn restarted_on_resize(vpa: &VerticalPodAutoscaler, restart: &UnexpectedRestart) -> Self {
+        let (pod, containers) = (&restart.pod, restart.containers.join(", "));
+        Self {
+            on: EventTarget::Vpa(ObjectRef::of(&vpa.metadata)),
+            warning: true,
+            reason: "RestartedOnResize",
+            message: format!(
+                "Pod {pod} restarted on a resize although its resize policy does not ask for it (containers {containers}); resizes of this VPA count as disruptions from now on"
+            ),
+        }
+    }
+
+    /// No pod of a VPA gets forward, for the same reason.
+    pub fn updates_blocked(vpa: &VerticalPodAutoscaler, pods: usize, reason: &Reason) -> Self {
+        let subject = if pods == 1 { "Its pod is".to_owned() } else { format!("All of its {pods} pods are") };
+        Self {
+            on: EventTarget::Vpa(ObjectRef::of(&vpa.metadata)),
+            warning: true,
+            reason: "UpdatesBlocked",
+            message: format!("{subject} left alone although an update is due: {reason}"),
         }
     }
 

@@ -4,21 +4,25 @@
 //! priority, pods are evicted by priority. What each stage may do depends on what the ones before have used of the
 //! budget, so a stage is planned when it is reached.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use vpa_api::VerticalPodAutoscaler;
-use vpa_api::pod::Pod;
+use vpa_api::pod::{Pod, ResourceRequirements};
 use vpa_api::vpa::RecommendedContainerResources;
 
-use super::attempt::Blocked;
+use super::attempt::NotSent;
 use super::boost::{expired_annotations, is_boosted};
 use super::config::Config;
-use super::group::{GroupRules, Groups, pod_name};
+use super::decide::restarts_containers;
+use super::group::{GroupRules, Groups};
 use super::heartbeat::Heartbeat;
 use super::in_place::{FallbackReason, InPlaceState};
 use super::memory::UpdaterMemory;
+use super::nodes::NodeSource;
+use super::priority::PodPriority;
 use super::reason::Reason;
 use super::report::{PodReport, Tally, Verdict, VpaReport, failure};
 use super::snapshot::{Snapshot, joined, mode_label, replicas};
@@ -30,6 +34,7 @@ pub(super) struct Context<'a> {
     pub(super) config: &'a Config,
     pub(super) memory: &'a mut UpdaterMemory,
     pub(super) heartbeat: &'a Heartbeat,
+    pub(super) nodes: &'a dyn NodeSource,
     pub(super) events: &'a mut Vec<Event>,
     pub(super) now: Timestamp,
 }
@@ -47,7 +52,20 @@ pub(super) struct Candidate {
     pub(super) index: usize,
     pub(super) pod: Arc<Pod>,
     pub(super) action: Action,
+    pub(super) after: Vec<ResourceRequirements>,
     pub(super) retry: bool,
+    /// It counts against the limits on disruptions per hour.
+    pub(super) disrupts: bool,
+    /// When it was taken.
+    pub(super) taken: Timestamp,
+}
+
+/// What a pod's turn leads to.
+pub(super) struct Offer {
+    pub(super) action: Action,
+    pub(super) after: Vec<ResourceRequirements>,
+    pub(super) retry: bool,
+    pub(super) disrupts: bool,
 }
 
 impl Candidate {
@@ -72,6 +90,8 @@ pub(super) struct PodWork {
     pub(super) verdict: Option<Verdict>,
     /// The capped recommendation; `None` where the VPA has neither recommendation nor policy.
     pub(super) processed: Option<Vec<RecommendedContainerResources>>,
+    /// What a resize asks for, where that is only a step towards the capped recommendation.
+    pub(super) step: Option<Vec<RecommendedContainerResources>>,
     pub(super) limits_kept: Vec<(String, String)>,
 }
 
@@ -91,6 +111,12 @@ pub(super) struct VpaWork {
     pub(super) stuck: VecDeque<(usize, FallbackReason)>,
     pub(super) resizes: VecDeque<usize>,
     pub(super) evictions: VecDeque<(usize, Option<FallbackReason>)>,
+    /// The most urgent of the pods that are due.
+    pub(super) need: Option<PodPriority>,
+    /// Steps taken in this pass.
+    pub(super) steps: usize,
+    /// Resizes of its pods were seen to restart containers.
+    pub(super) disruptive: bool,
     /// Evictions are stopped for the sake of this pod, which came back unchanged.
     pub(super) stopped_for: Option<String>,
 }
@@ -101,6 +127,7 @@ impl VpaWork {
         pods: Vec<Arc<Pod>>,
         snapshot: &Snapshot<'_>,
         config: &Config,
+        memory: &UpdaterMemory,
         now: Timestamp,
     ) -> Self {
         let mode = mode(&vpa);
@@ -112,13 +139,16 @@ impl VpaWork {
             .into_iter()
             .map(|pod| {
                 let processed = process(&vpa, &pod, &limit_ranges).map(|processed| processed.containers);
-                PodWork { pod, verdict: None, processed, limits_kept: Vec::new() }
+                let step = processed.as_deref().and_then(|list| config.max_step.within(list, &pod));
+                PodWork { pod, verdict: None, processed, step, limits_kept: Vec::new() }
             })
             .collect();
         let ends = |work: &PodWork| boosts_on && !expired_annotations(&work.pod, &vpa, now).is_empty();
         let boosts = (0..pods.len()).filter(|index| ends(&pods[*index])).collect();
+        let key = joined(&vpa);
         Self {
-            key: joined(&vpa),
+            disruptive: memory.restarts.disruptive(&key),
+            key,
             tally: Tally::default(),
             mode,
             handled: true,
@@ -130,10 +160,39 @@ impl VpaWork {
             stuck: VecDeque::new(),
             resizes: VecDeque::new(),
             evictions: VecDeque::new(),
+            need: None,
+            steps: 0,
             stopped_for: None,
             pods,
             vpa,
         }
+    }
+
+    /// Plans ahead where nothing comes before the plan, so that the needs of the VPAs can be compared. Whether there is
+    /// anything to be done.
+    pub(super) fn prepare(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.boosts.is_empty() {
+            self.plan(cx);
+            self.stage = Stage::Update;
+        }
+        let nothing = self.boosts.is_empty()
+            && self.stuck.is_empty()
+            && self.resizes.is_empty()
+            && self.evictions.is_empty();
+        if nothing {
+            self.stage = Stage::Done;
+        }
+        !nothing
+    }
+
+    /// Which of two VPAs comes first: the one that ends a boost or has a pod that is stuck, then the one with the more
+    /// urgent pod.
+    pub(super) fn cmp_need(&self, other: &Self) -> Ordering {
+        let first = |work: &Self| !work.boosts.is_empty() || !work.stuck.is_empty();
+        first(other).cmp(&first(self)).then_with(|| match (&self.need, &other.need) {
+            (Some(a), Some(b)) => a.cmp_urgency(b),
+            (a, b) => b.is_some().cmp(&a.is_some()),
+        })
     }
 
     /// The next step that may be taken, without taking it; `None` when all is done. Pods that may not be touched get
@@ -144,7 +203,7 @@ impl VpaWork {
                 Stage::EndBoosts => match self.boosts.front().copied() {
                     None => self.stage = Stage::Plan,
                     Some(index) => match self.try_end_boost(index, cx) {
-                        Ok(action) => return Some(self.candidate(index, action, false)),
+                        Ok(offer) => return Some(self.candidate(index, offer, cx.now)),
                         Err(reason) => {
                             self.boosts.pop_front();
                             self.leave(index, reason);
@@ -166,8 +225,8 @@ impl VpaWork {
 
     fn peek_update(&mut self, cx: &mut Context<'_>) -> Option<Candidate> {
         while let Some((index, why)) = self.stuck.front().copied() {
-            match self.try_evict(index, cx) {
-                Ok(()) => return Some(self.candidate(index, Action::Evict { fallback: Some(why) }, false)),
+            match self.try_evict(index, Some(why), cx) {
+                Ok(offer) => return Some(self.candidate(index, offer, cx.now)),
                 Err(reason) => {
                     self.stuck.pop_front();
                     self.leave(index, reason);
@@ -176,19 +235,19 @@ impl VpaWork {
         }
         while let Some(index) = self.resizes.front().copied() {
             match self.try_resize(index, cx) {
-                Ok((action, retry)) => return Some(self.candidate(index, action, retry)),
+                Ok(offer) => return Some(self.candidate(index, offer, cx.now)),
                 Err(blocked) => {
                     self.resizes.pop_front();
                     match blocked {
-                        Blocked::Left(reason) => self.leave(index, reason),
-                        Blocked::FallBack(why) => self.evictions.push_back((index, Some(why))),
+                        NotSent::Left(reason) => self.leave(index, reason),
+                        NotSent::FallBack(why) => self.evictions.push_back((index, Some(why))),
                     }
                 }
             }
         }
         while let Some((index, fallback)) = self.evictions.front().copied() {
-            match self.try_evict(index, cx) {
-                Ok(()) => return Some(self.candidate(index, Action::Evict { fallback }, false)),
+            match self.try_evict(index, fallback, cx) {
+                Ok(offer) => return Some(self.candidate(index, offer, cx.now)),
                 Err(reason) => {
                     self.evictions.pop_front();
                     self.leave(index, reason);
@@ -198,12 +257,17 @@ impl VpaWork {
         None
     }
 
-    fn candidate(&self, index: usize, action: Action, retry: bool) -> Candidate {
-        Candidate { index, pod: Arc::clone(&self.pods[index].pod), action, retry }
+    fn candidate(&self, index: usize, offer: Offer, taken: Timestamp) -> Candidate {
+        let Offer { action, after, retry, disrupts } = offer;
+        Candidate { index, pod: Arc::clone(&self.pods[index].pod), action, after, retry, disrupts, taken }
     }
 
     /// Takes the step that was just seen out of its queue.
     pub(super) fn take(&mut self, candidate: &Candidate, cx: &mut Context<'_>) {
+        self.steps += 1;
+        if candidate.disrupts {
+            cx.memory.quota.note(&self.key, candidate.taken);
+        }
         let at_front = |front: Option<usize>| front == Some(candidate.index);
         match &candidate.action {
             Action::Unboost { .. } => {
@@ -228,11 +292,28 @@ impl VpaWork {
 
     /// Where the kubelet found a resize infeasible, what is asked for next is remembered as tried, before it is sent.
     pub(super) fn note_infeasible(&self, index: usize, cx: &mut Context<'_>) {
-        let work = &self.pods[index];
-        let infeasible = matches!(cx.memory.state(&work.pod), InPlaceState::Infeasible { .. });
-        if let Some(processed) = work.processed.clone().filter(|_| infeasible && self.mode == Mode::InPlace) {
-            cx.memory.remember_infeasible(&work.pod, processed);
+        let infeasible = matches!(cx.memory.state(&self.pods[index].pod), InPlaceState::Infeasible { .. });
+        if infeasible && self.mode == Mode::InPlace {
+            self.remember_infeasible(index, cx);
         }
+    }
+
+    /// Remembers what a resize asks for as more than the node can take.
+    pub(super) fn remember_infeasible(&self, index: usize, cx: &mut Context<'_>) {
+        if let Some(asked) = self.asked(index) {
+            cx.memory.remember_infeasible(&self.pods[index].pod, asked.to_vec());
+        }
+    }
+
+    /// What a resize of the pod asks for.
+    pub(super) fn asked(&self, index: usize) -> Option<&[RecommendedContainerResources]> {
+        let work = &self.pods[index];
+        work.step.as_deref().or(work.processed.as_deref())
+    }
+
+    /// Whether a step on the pod may cost it a restart.
+    pub(super) fn resize_disrupts(&self, index: usize) -> bool {
+        self.disruptive || restarts_containers(&self.pods[index].pod)
     }
 
     /// Ends the work early: the rate limit of this kind leaves no room.
@@ -262,6 +343,11 @@ impl VpaWork {
         }
     }
 
+    /// Whether any of its pods is worth an update.
+    pub(super) fn is_due(&self, cx: &Context<'_>) -> bool {
+        (0..self.pods.len()).any(|index| self.accept(index, cx).is_ok())
+    }
+
     pub(super) fn groups(&self) -> &Groups {
         &self.groups
     }
@@ -276,11 +362,14 @@ impl VpaWork {
                 .pods
                 .into_iter()
                 .map(|work| PodReport {
-                    pod: pod_name(&work.pod),
                     verdict: work.verdict.unwrap_or(Verdict::Left(Reason::PassOver)),
+                    object: work.pod,
                 })
                 .collect(),
             tally: self.tally,
+            groups: self.groups,
+            limit_ranges: self.limit_ranges,
+            object: self.vpa,
         }
     }
 }

@@ -11,8 +11,8 @@ use vpa_api::VerticalPodAutoscaler;
 use vpa_api::limit_range::LimitRange;
 use vpa_api::pod::Pod;
 use vpa_core::update::{
-    Action, Config, Heartbeat, Next, Pass, PassReport, Reason, Snapshot, Tally, UpdaterMemory, Verdict,
-    VpaReport, pod_name,
+    Action, Config, Heartbeat, Next, NoNodes, Pass, PassReport, Reason, Snapshot, Tally, UpdaterMemory,
+    Verdict, VpaReport, pod_name,
 };
 
 use crate::inputs::{
@@ -90,6 +90,7 @@ fn run(one: &Loop, config: &Config, memory: UpdaterMemory) -> (Value, PassReport
         pods: one.pods.clone(),
         controllers: &controllers,
         limit_ranges: &limits,
+        nodes: Arc::new(NoNodes),
         heartbeat: Heartbeat::NotUsed,
     };
     let mut now = one.now;
@@ -131,7 +132,7 @@ fn run(one: &Loop, config: &Config, memory: UpdaterMemory) -> (Value, PassReport
             }
         }
     }
-    let (report, memory) = pass.finish();
+    let (report, memory) = pass.finish(now);
     (json!(actions), report, memory)
 }
 
@@ -151,7 +152,7 @@ fn owner_of(event: &Value, pods: &[Arc<Pod>], controlled: &Value) -> Option<Stri
 }
 
 fn controlled(report: &PassReport) -> Value {
-    let pods = |vpa: &VpaReport| vpa.pods.iter().map(|pod| pod.pod.clone()).collect::<Vec<_>>();
+    let pods = |vpa: &VpaReport| vpa.pods.iter().map(|pod| pod.pod()).collect::<Vec<_>>();
     report.vpas.iter().map(|vpa| (format!("{}/{}", vpa.namespace, vpa.name), json!(pods(vpa)))).collect()
 }
 
@@ -166,7 +167,7 @@ fn infeasible(pods: &[Arc<Pod>], memory: &UpdaterMemory) -> Value {
 fn no_pod_without_verdict(report: &PassReport) -> Result<(), String> {
     let lost =
         report.pods().find(|(_, pod)| pod.verdict == Verdict::Left(Reason::PassOver) && report.complete);
-    lost.map_or(Ok(()), |(_, pod)| Err(format!("pod {} has no verdict", pod.pod)))
+    lost.map_or(Ok(()), |(_, pod)| Err(format!("pod {} has no verdict", pod.pod())))
 }
 
 /// The reference's metrics, from the reports.

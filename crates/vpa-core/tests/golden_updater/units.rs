@@ -230,6 +230,7 @@ pub(crate) fn in_place(case: &InPlace) -> Result<(), String> {
                 infeasible: memory.infeasible(pod),
                 config: &config,
                 now: scene.now,
+                disruptive: false,
             },
         );
         let mut got = json!({
@@ -247,7 +248,7 @@ pub(crate) fn in_place(case: &InPlace) -> Result<(), String> {
         });
         let sends = matches!(decision, Decision::Approved | Decision::Retry | Decision::Infeasible)
             && !case.decide_only;
-        if sends && groups.of(pod).is_ok_and(|group| may_resize(pod, group, &config)) {
+        if sends && groups.of(pod).is_ok_and(|group| may_resize(pod, group, false, &config)) {
             let expired = expired_annotations(pod, &scene.vpa, scene.now);
             let patch =
                 resize_patch(pod, &scene.vpa, processed.as_deref(), &scene.limits(pod), &expired).unwrap();
