@@ -2,7 +2,7 @@
 //!
 //! It starts with a few and allows one more for each good answer, until the first bad one; from there on one more for
 //! each round of good ones. An answer that is an error of the other side's, or a refusal for want of capacity, halves
-//! the number, and one that takes far longer than usual lowers it by a fifth. So the number settles where the other side
+//! the number, and one that takes far longer than usual for its kind lowers it by a fifth. So the number settles where the other side
 //! is busy and not more (additive increase, multiplicative decrease), without knowing what it can bear.
 
 use std::time::Duration;
@@ -29,7 +29,13 @@ const SLOWER: f64 = 1.0 / 256.0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It was given, whatever it says of the request; it took this long.
-    Given(Duration),
+    Given {
+        /// Kind of the request. An eviction takes many times as long as an event, and neither is late for that. There are
+        /// a few kinds.
+        kind: &'static str,
+        /// Time from the request to the end of the answer.
+        took: Duration,
+    },
     /// It is an error of the other side's own, a refusal for want of capacity, or never came.
     Failed,
 }
@@ -41,8 +47,8 @@ pub struct Pace {
     limit: f64,
     /// Whether nothing was ever too much.
     ramping: bool,
-    /// Usual time of an answer in seconds.
-    usual: Option<f64>,
+    /// Usual time of an answer in seconds, by kind.
+    usual: Vec<(&'static str, f64)>,
     lowered: Option<Duration>,
 }
 
@@ -50,7 +56,7 @@ impl Pace {
     /// A pace that never allows more than `most` at once, at least one.
     pub fn new(most: usize) -> Self {
         let most = most.max(1);
-        Self { most, limit: START.min(most as f64), ramping: true, usual: None, lowered: None }
+        Self { most, limit: START.min(most as f64), ramping: true, usual: Vec::new(), lowered: None }
     }
 
     /// How many may be under way at once: from 1 to the most.
@@ -62,10 +68,8 @@ impl Pace {
     pub fn answered(&mut self, answer: Answer, now: Duration) {
         let part = match answer {
             Answer::Failed => AFTER_REFUSAL,
-            Answer::Given(time) => {
-                let late = self.is_late(time);
-                self.learn(time);
-                if !late {
+            Answer::Given { kind, took } => {
+                if !self.is_late(kind, took) {
                     let more = if self.ramping { 1.0 } else { 1.0 / self.limit };
                     self.limit = (self.limit + more).min(self.most as f64);
                     return;
@@ -80,21 +84,27 @@ impl Pace {
         }
     }
 
-    fn is_late(&self, time: Duration) -> bool {
-        self.usual.is_some_and(|usual| time.as_secs_f64() > usual * LATE_TIMES + LATE_BY.as_secs_f64())
-    }
-
-    fn learn(&mut self, time: Duration) {
-        let time = time.as_secs_f64();
-        let usual = self.usual.unwrap_or(time);
-        let weight = if time < usual { QUICKER } else { SLOWER };
-        self.usual = Some(usual + (time - usual) * weight);
+    /// Whether an answer took far longer than usual, and what is usual from now on.
+    fn is_late(&mut self, kind: &'static str, took: Duration) -> bool {
+        let took = took.as_secs_f64();
+        let Some((_, usual)) = self.usual.iter_mut().find(|(known, _)| *known == kind) else {
+            self.usual.push((kind, took));
+            return false;
+        };
+        let late = took > *usual * LATE_TIMES + LATE_BY.as_secs_f64();
+        let weight = if took < *usual { QUICKER } else { SLOWER };
+        *usual += (took - *usual) * weight;
+        late
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const fn given(time: u64) -> Answer {
+        Answer::Given { kind: "patch", took: ms(time) }
+    }
 
     const fn ms(time: u64) -> Duration {
         Duration::from_millis(time)
@@ -108,7 +118,7 @@ mod tests {
 
     #[test]
     fn grows_while_answers_are_good_and_never_beyond_the_most() {
-        let quick = Answer::Given(ms(5));
+        let quick = given(5);
         for (answers, most, want) in
             [(0, 10, 4), (3, 10, 7), (100, 10, 10), (100, 1, 1), (100, 0, 1), (0, 2, 2)]
         {
@@ -119,14 +129,14 @@ mod tests {
 
     #[test]
     fn falls_on_failures_and_delays_but_once_for_each_wave() {
-        let full = || after(Pace::new(20), 0, 100, Answer::Given(ms(5)));
+        let full = || after(Pace::new(20), 0, 100, given(5));
         let cases = [
             (Answer::Failed, 1, 10),
             (Answer::Failed, 500, 10),
             (Answer::Failed, 1500, 5),
             (Answer::Failed, 60_000, 1),
-            (Answer::Given(ms(36)), 1, 16),
-            (Answer::Given(ms(34)), 1, 20),
+            (given(36), 1, 16),
+            (given(34), 1, 20),
         ];
         for (answer, count, want) in cases {
             assert_eq!(after(full(), 1000, count, answer).limit(), want, "{count} times {answer:?}");
@@ -134,12 +144,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_usual_for_one_kind_is_late_for_another_only_by_its_own_measure() {
+        let evictions = Answer::Given { kind: "evict", took: ms(100) };
+        let mut pace = Pace::new(20);
+        (0..50).for_each(|n| {
+            pace.answered(given(5), ms(n * 2_000));
+            pace.answered(evictions, ms(n * 2_000 + 1_000));
+        });
+        assert_eq!(pace.limit(), 20);
+        pace.answered(Answer::Given { kind: "evict", took: ms(400) }, ms(200_000));
+        assert_eq!(pace.limit(), 16);
+    }
+
+    #[test]
     fn recovers_by_one_for_each_round() {
-        let low = after(after(Pace::new(20), 0, 100, Answer::Given(ms(5))), 1000, 1, Answer::Failed);
+        let low = after(after(Pace::new(20), 0, 100, given(5)), 1000, 1, Answer::Failed);
         let mut limits = vec![low.limit()];
         let mut pace = low;
         for round in 0..4 {
-            pace = after(pace.clone(), 2000 + round * 100, pace.limit() as u64 + 1, Answer::Given(ms(5)));
+            pace = after(pace.clone(), 2000 + round * 100, pace.limit() as u64 + 1, given(5));
             limits.push(pace.limit());
         }
         assert_eq!(limits, [10, 11, 12, 13, 14]);
@@ -147,10 +170,10 @@ mod tests {
 
     #[test]
     fn a_server_that_stays_slower_becomes_the_usual() {
-        let mut pace = after(Pace::new(10), 0, 100, Answer::Given(ms(5)));
+        let mut pace = after(Pace::new(10), 0, 100, given(5));
         let mut lowest = pace.limit();
         for n in 0..4000 {
-            pace.answered(Answer::Given(ms(100)), ms(1000 + n * 50));
+            pace.answered(given(100), ms(1000 + n * 50));
             lowest = lowest.min(pace.limit());
         }
         assert_eq!((lowest < 5, pace.limit()), (true, 10));

@@ -35,6 +35,7 @@ pub(crate) fn scripted(answers: Vec<(u16, Value)>) -> (Cluster, Arc<Mutex<Vec<Ca
         Cluster {
             client,
             url: "http://scripted".into(),
+            version: String::new(),
             default_namespace: "default".into(),
             pace: Pacer::default(),
         },

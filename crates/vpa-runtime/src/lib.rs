@@ -105,5 +105,5 @@ pub use executor::{Executor, Outcome};
 pub use lease::Leadership;
 pub use pace::Pacer;
 pub use run::{Component, Shell, run_main};
-pub use server::Health;
+pub use server::{Health, Pages};
 pub use store::{Store, StoreEvent, StoreOptions};

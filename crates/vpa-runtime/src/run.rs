@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::flags::{self, CommonFlags, KubeFlags, LeaderElectFlags, ListenAddress, Parsed};
 use crate::metrics::RuntimeMetrics;
 use crate::{
-    Cluster, Error, Health, Leadership, Store, StoreOptions, client, lease, preflight, server, store,
+    Cluster, Error, Health, Leadership, Pages, Store, StoreOptions, client, lease, preflight, server, store,
     telemetry,
 };
 
@@ -159,6 +159,7 @@ pub struct Shell {
     registry: Registry,
     metrics: Arc<RuntimeMetrics>,
     health: Health,
+    pages: Pages,
     stop: CancellationToken,
     deaths: mpsc::UnboundedSender<Error>,
 }
@@ -174,7 +175,8 @@ impl Shell {
         // Unbounded, but each vital task sends one message at most.
         let (deaths, receiver) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
-        let shell = Self { component, registry, metrics, health: Health::default(), stop, deaths };
+        let (health, pages) = (Health::default(), Pages::default());
+        let shell = Self { component, registry, metrics, health, pages, stop, deaths };
         Ok((shell, receiver))
     }
 
@@ -196,6 +198,11 @@ impl Shell {
     /// How the program feels.
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// What the program shows under `/debug`, with `--profiling`.
+    pub fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// Cancelled when the program has to come to its end.
@@ -241,7 +248,8 @@ impl Shell {
         if let Some(local) = server::local(&listener) {
             tracing::info!(address = %local, "serving /metrics, /health-check, /healthz and /readyz");
         }
-        let router = server::router(self.registry.clone(), self.health.clone(), profiling);
+        let pages = profiling.then(|| self.pages.clone());
+        let router = server::router(self.registry.clone(), self.health.clone(), pages);
         // Ends with the process: health has to be visible while the program drains.
         self.vital("metrics server", async move {
             server::serve(listener, router, CancellationToken::new())
@@ -258,9 +266,9 @@ impl Shell {
     pub async fn connect(&self, kube: &KubeFlags) -> Result<Cluster, Error> {
         self.health.phase("connecting");
         let agent = format!("{}/{}", self.component.name, env!("CARGO_PKG_VERSION"));
-        let cluster = client::connect(kube, &agent, &self.metrics).await?;
-        let version = preflight::reachable(&cluster).await?;
-        tracing::info!(url = cluster.url, version, "connected");
+        let mut cluster = client::connect(kube, &agent, &self.metrics).await?;
+        cluster.version = preflight::reachable(&cluster).await?;
+        tracing::info!(url = cluster.url, version = cluster.version, "connected");
         Ok(cluster)
     }
 

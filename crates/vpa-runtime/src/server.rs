@@ -4,7 +4,8 @@
 //! - `/health-check`: as in the Go suite, `OK`, or 500 when the main loop has been silent for longer than it may;
 //! - `/healthz`: the process answers and its main loop is not stuck: for liveness;
 //! - `/readyz`: all that the program needs is there, with one line for each check: for readiness;
-//! - `/debug/tasks` with `--profiling`: what the program is doing.
+//! - `/debug/tasks` with `--profiling`: what the program is doing;
+//! - `/debug/…` with `--profiling`: what it knows, as JSON ([`Pages`]).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::flags::ListenAddress;
 use crate::{Error, metrics};
+
+mod pages;
+
+pub use pages::{Asked, Pages};
 
 type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
@@ -114,20 +119,21 @@ impl Health {
 struct Shared {
     registry: Registry,
     health: Health,
+    pages: Pages,
 }
 
-/// The routes of the server.
-pub fn router(registry: Registry, health: Health, profiling: bool) -> Router {
+/// The routes of the server; those under `/debug` only where `pages` are given.
+pub fn router(registry: Registry, health: Health, pages: Option<Pages>) -> Router {
     let mut router = Router::new()
         .route("/metrics", get(serve_metrics))
         .route("/health-check", get(health_check))
         .route("/healthz", get(healthz))
         .route("/livez", get(healthz))
         .route("/readyz", get(readyz));
-    if profiling {
-        router = router.route("/debug/tasks", get(debug_tasks));
+    if pages.is_some() {
+        router = router.route("/debug/tasks", get(debug_tasks)).route("/debug/{page}", get(pages::serve));
     }
-    router.with_state(Shared { registry, health })
+    router.with_state(Shared { registry, health, pages: pages.unwrap_or_default() })
 }
 
 async fn serve_metrics(State(shared): State<Shared>) -> Response {

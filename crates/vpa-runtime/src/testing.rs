@@ -125,6 +125,7 @@ impl Api {
         Cluster {
             client: self.client(),
             url: "http://scripted".into(),
+            version: String::new(),
             default_namespace: "default".into(),
             pace: Pacer::default(),
         }

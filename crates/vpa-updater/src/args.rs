@@ -24,8 +24,8 @@ pub struct Args {
     /// Time from the beginning of one pass over all VPAs to that of the next; also the longest time of a pass
     #[arg(long, default_value = "1m0s", value_parser = parse_positive_duration, value_name = "DURATION")]
     pub updater_interval: GoDuration,
-    /// Calls to the API server at once, each for another VPA. An eviction takes the API server about 100 ms, so this many
-    /// make some 300 a second
+    /// Most evictions and resizes under way at once, each of another VPA. It starts with 4 and goes up while the API
+    /// server answers quickly, down on delays and errors. An eviction takes about 100 ms, so 32 make some 300 a second
     #[arg(long, default_value_t = 32, value_name = "COUNT")]
     pub max_parallel_updates: usize,
 }
@@ -119,7 +119,7 @@ pub struct PolicyFlags {
     pub max_step_down: f64,
 }
 
-/// Settings of the core from the flags, and whether the cluster lowers memory limits of running containers.
+/// Settings of the core from the flags.
 ///
 /// # Errors
 /// The first flag that makes no sense.
@@ -128,7 +128,6 @@ pub fn config(
     interval: GoDuration,
     gates: FeatureGates,
     scope: &Scope,
-    lowers_memory_limits: bool,
 ) -> Result<Config, FlagError> {
     let config = Config {
         min_replicas: policy.min_replicas,
@@ -151,7 +150,7 @@ pub fn config(
         max_disruptions_per_hour: policy.max_disruptions_per_hour,
         max_disruptions_per_hour_per_vpa: policy.max_disruptions_per_hour_per_vpa,
         max_step: MaxStep { up: above_zero(policy.max_step_up), down: above_zero(policy.max_step_down) },
-        lowers_memory_limits,
+        lowers_memory_limits: true,
     };
     config.validate().map_err(|error| match error {
         ConfigError::Rate(error) => {
@@ -194,7 +193,7 @@ mod tests {
     fn defaults_are_those_of_the_core() {
         let policy = policy(&[]);
         let interval = GoDuration::from_secs(60);
-        let config = config(&policy, interval, FeatureGates::default(), &Scope::default(), true).unwrap();
+        let config = config(&policy, interval, FeatureGates::default(), &Scope::default()).unwrap();
         assert_eq!(config, Config::default());
     }
 
@@ -205,9 +204,11 @@ mod tests {
             (["--eviction-rate-limit=1", "--eviction-rate-burst=0"], "eviction-rate-limit"),
             (["--eviction-tolerance=1.5", "--eviction-rate-burst=1"], "eviction-tolerance"),
             (["--pod-update-threshold=-1", "--eviction-rate-burst=1"], "pod-update-threshold"),
+            (["--max-step-down=1.5", "--max-step-up=0"], "max-step-down"),
+            (["--max-step-down=0", "--max-step-up=-0.5"], "max-step-up"),
         ] {
-            let error = config(&policy(&argv), interval, FeatureGates::default(), &Scope::default(), true)
-                .unwrap_err();
+            let error =
+                config(&policy(&argv), interval, FeatureGates::default(), &Scope::default()).unwrap_err();
             assert_eq!(error.flag, flag);
         }
     }

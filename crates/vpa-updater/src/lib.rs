@@ -1,13 +1,17 @@
 //! The updater: brings running pods to their VPA's recommendation.
 //!
 //! All decisions are `vpa_core::update`'s. This crate is its shell: flags ([`args`]), the stores and the loop ([`run`]),
-//! calls to the API server ([`writes`]), events ([`events`]), metrics ([`metrics`]) and the log ([`narrate`]).
+//! calls to the API server ([`writes`]), events ([`events`]), metrics ([`metrics`]), the log ([`narrate`]) and what was
+//! tried before ([`journal`]).
 
 pub mod args;
 pub mod events;
+mod explain;
 pub mod heartbeat;
+pub mod journal;
 pub mod metrics;
 pub mod narrate;
+mod nodes;
 mod passes;
 pub mod writes;
 
@@ -25,8 +29,10 @@ use vpa_runtime::{Component, Error, Shell, StoreOptions, store};
 
 use args::Args;
 use events::EventWriter;
+use explain::Explainer;
 use heartbeat::HeartbeatReader;
 use metrics::UpdaterMetrics;
+use nodes::{Nodes, StoredNode};
 use passes::Updater;
 
 /// What this program is.
@@ -45,6 +51,9 @@ pub fn command() -> clap::Command {
 /// Pods that are worth looking at: they have a node and have not ended.
 const POD_FIELDS: &str = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
 
+/// Kubernetes version from which the memory limit of a container that keeps running can be lowered.
+const LOWERS_MEMORY_LIMITS: (u32, u32) = (1, 34);
+
 /// Longest time that the end of the program waits for events: well within the 25 s that it has.
 const EVENTS_DRAIN_MAX: Duration = Duration::from_secs(5);
 
@@ -59,17 +68,24 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
     let Args { common, leader, heartbeat, policy, updater_interval, max_parallel_updates } = args;
     let CommonFlags { kube, scope, log: _, address, profiling, feature_gates } = common;
     let scope = scope.scope()?;
-    let config = args::config(&policy, updater_interval, feature_gates, &scope, true)?;
+    // Looked at before anything is asked of the cluster; whether it lowers memory limits is known later.
+    let mut config = args::config(&policy, updater_interval, feature_gates, &scope)?;
     let memory = UpdaterMemory::new(&config).map_err(|error| Error::other("reading the flags", error))?;
     let metrics = UpdaterMetrics::new(shell.registry())?;
+    let explainer = Explainer::default();
+    let asked = explainer.clone();
+    shell.pages().add("pods", move |query| asked.page(query));
     shell.serve(&address, profiling).await?;
     let cluster = shell.connect(&kube).await?;
     preflight::crds(&cluster, &[preflight::VPA_CRD]).await?;
     preflight::permissions(&cluster, &permissions(&scope)).await?;
+    config.lowers_memory_limits = cluster.at_least(LOWERS_MEMORY_LIMITS.0, LOWERS_MEMORY_LIMITS.1);
+    cluster.pace.set_most(max_parallel_updates.max(1));
 
     let vpas = shell.watch::<VerticalPodAutoscaler>(&cluster, StoreOptions::named("vpas").scope(&scope));
     let pods = shell.watch::<Pod>(&cluster, StoreOptions::named("pods").scope(&scope).fields(POD_FIELDS));
     let limit_ranges = shell.watch::<LimitRange>(&cluster, StoreOptions::named("limitranges").scope(&scope));
+    let nodes = shell.watch::<StoredNode>(&cluster, StoreOptions::named("nodes").optional());
     let targets = Targets::start(&shell, &cluster, &scope);
     let (events, event_task) = EventWriter::new(cluster.client.clone());
     let written = tokio::spawn(event_task.run(shell.stopping()));
@@ -86,8 +102,11 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
     let mut updater = Updater {
         heartbeat: HeartbeatReader::new(&cluster, &heartbeat),
         client: cluster.client.clone(),
-        workers: max_parallel_updates.max(1),
+        pace: cluster.pace.clone(),
+        write_workers: shell.metrics().workers.clone(),
         narrator: narrate::Narrator::default(),
+        explainer,
+        nodes: Nodes(nodes),
         config,
         vpas,
         pods,
@@ -127,5 +146,8 @@ fn permissions(scope: &Scope) -> Vec<Permission> {
         ])
         .map(|permission| permission.in_namespace(namespace)),
     );
+    // Nodes have no namespace. Without them the kubelet is the first to say that a resize does not fit.
+    let nodes = read("", "nodes", "see whether a resize fits on its node");
+    wanted.extend(nodes.map(Permission::optional));
     wanted
 }

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
-use vpa_core::update::{PassReport, Verdict, VpaReport};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use vpa_core::update::{Action, Outcome, PassReport, Reason, Verdict, VpaReport};
 use vpa_runtime::Error;
-use vpa_runtime::metrics::Metrics;
+use vpa_runtime::metrics::{Metrics, REQUEST_BUCKETS};
+
+use crate::journal::{action_label, outcome_label};
 
 /// Steps of a pass, as the Go suite names them.
 pub mod step {
@@ -49,6 +51,9 @@ pub struct UpdaterMetrics {
     latency: HistogramVec,
     left_alone: IntGaugeVec,
     incomplete: IntCounterVec,
+    update_seconds: HistogramVec,
+    unexpected_restarts: IntCounter,
+    evictions_stopped: IntGauge,
     /// Series that carry the name of a VPA, by `namespace/name`; they go when the VPA goes.
     series: Mutex<BTreeMap<String, Series>>,
 }
@@ -148,6 +153,20 @@ impl UpdaterMetrics {
                 "Passes that were cut off, by reason",
                 &["reason"],
             )?,
+            update_seconds: metrics.histogram_vec(
+                "vpa_updater_update_seconds",
+                "Time of an eviction or a resize until the API server's answer, by what it was and how it ended",
+                &REQUEST_BUCKETS,
+                &["action", "outcome"],
+            )?,
+            unexpected_restarts: metrics.counter(
+                "vpa_updater_unexpected_restarts_total",
+                "Containers that restarted on a resize although their resize policy does not ask for it",
+            )?,
+            evictions_stopped: metrics.gauge(
+                "vpa_updater_vpas_with_evictions_stopped",
+                "VPAs whose evictions are stopped, since a pod came back with the resources it had",
+            )?,
             series: Mutex::default(),
         })
     }
@@ -155,6 +174,12 @@ impl UpdaterMetrics {
     /// Notes the time of a part of a pass.
     pub fn step(&self, step: &str, time: Duration) {
         self.latency.with_label_values(&[step]).observe(time.as_secs_f64());
+    }
+
+    /// Notes how a step ended and how long that took.
+    pub fn performed(&self, action: &Action, outcome: &Outcome, took: Duration) {
+        let labels = [action_label(action), outcome_label(outcome)];
+        self.update_seconds.with_label_values(&labels).observe(took.as_secs_f64());
     }
 
     /// Notes that a pass did not take place, or was cut off.
@@ -179,6 +204,11 @@ impl UpdaterMetrics {
                 self.left_alone.with_label_values(&[reason.code()]).inc();
             }
         }
+        let restarted =
+            report.unexpected_restarts.iter().map(|restart| restart.containers.len()).sum::<usize>();
+        self.unexpected_restarts.inc_by(restarted as u64);
+        let stopped = report.vpas.iter().filter(|vpa| evictions_stopped(vpa)).count();
+        self.evictions_stopped.set(i64::try_from(stopped).unwrap_or(i64::MAX));
         self.forget(exists);
     }
 
@@ -249,6 +279,11 @@ impl UpdaterMetrics {
             stays
         });
     }
+}
+
+fn evictions_stopped(vpa: &VpaReport) -> bool {
+    let mut verdicts = vpa.pods.iter().map(|pod| &pod.verdict);
+    verdicts.any(|verdict| matches!(verdict, Verdict::Left(Reason::RecreatedUnchanged { .. })))
 }
 
 fn size_log2(vpa: &VpaReport) -> String {

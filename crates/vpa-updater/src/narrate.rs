@@ -42,7 +42,7 @@ impl Narrator {
     }
 }
 
-fn words(verdict: &Verdict) -> (&'static str, &'static str, Option<Discriminant<Reason>>) {
+pub(crate) fn words(verdict: &Verdict) -> (&'static str, &'static str, Option<Discriminant<Reason>>) {
     match verdict {
         Verdict::Resized => ("resize", "Resized", None),
         Verdict::BoostEnded { .. } => ("resize", "BoostEnded", None),
@@ -52,7 +52,7 @@ fn words(verdict: &Verdict) -> (&'static str, &'static str, Option<Discriminant<
     }
 }
 
-fn detail(verdict: &Verdict) -> String {
+pub(crate) fn detail(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Resized => "its resize was accepted".to_owned(),
         Verdict::BoostEnded { limits_kept } if limits_kept.is_empty() => {

@@ -8,21 +8,23 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use kube::Client;
+use prometheus::IntGauge;
 use vpa_api::VerticalPodAutoscaler;
 use vpa_api::limit_range::LimitRange;
 use vpa_api::pod::Pod;
 use vpa_core::policy::{LimitRangeSource, LimitRanges};
 use vpa_core::update::{
-    Config, Heartbeat, Next, NoNodes, Outcome, Pass, PassReport, Reason, Snapshot, Step, StepId,
-    UpdaterMemory,
+    Config, Heartbeat, Next, Outcome, Pass, PassReport, Reason, Snapshot, Step, UpdaterMemory,
 };
 use vpa_runtime::targets::Targets;
-use vpa_runtime::{Leadership, Shell, Store, clock};
+use vpa_runtime::{Leadership, Pacer, Shell, Store, clock};
 
 use crate::events::EventWriter;
+use crate::explain::Explainer;
 use crate::heartbeat::HeartbeatReader;
 use crate::metrics::{UpdaterMetrics, step};
 use crate::narrate::Narrator;
+use crate::nodes::Nodes;
 use crate::writes;
 
 /// How often the admission controller's lease is read again during a long pass: often enough to notice within its
@@ -35,13 +37,24 @@ pub(crate) struct Updater {
     pub(crate) vpas: Store<VerticalPodAutoscaler>,
     pub(crate) pods: Store<Pod>,
     pub(crate) limit_ranges: Store<LimitRange>,
+    pub(crate) nodes: Nodes,
     pub(crate) targets: Targets,
     pub(crate) heartbeat: HeartbeatReader,
     pub(crate) client: Client,
-    pub(crate) workers: usize,
+    /// How many calls may be under way.
+    pub(crate) pace: Pacer,
+    pub(crate) write_workers: IntGauge,
     pub(crate) metrics: UpdaterMetrics,
     pub(crate) events: EventWriter,
     pub(crate) narrator: Narrator,
+    pub(crate) explainer: Explainer,
+}
+
+/// A step that was carried out, or could not be.
+struct Performed {
+    step: Step,
+    outcome: Outcome,
+    took: Duration,
 }
 
 impl Updater {
@@ -82,7 +95,7 @@ impl Updater {
         let pass = self.look(heartbeat, memory);
         let (report, memory) = self.carry_out(pass, shell, leadership).await;
         self.metrics.step(step::TOTAL, began.elapsed());
-        self.conclude(&report, began.elapsed());
+        self.conclude(report, began.elapsed());
         memory
     }
 
@@ -102,7 +115,7 @@ impl Updater {
             pods,
             controllers: &self.targets,
             limit_ranges: &limits,
-            nodes: Arc::new(NoNodes),
+            nodes: Arc::new(self.nodes.clone()),
             heartbeat,
         };
         // Thousands of pods take a while; other tasks of this thread need not wait.
@@ -127,7 +140,8 @@ impl Updater {
         loop {
             let mut until = None;
             let mut done = false;
-            while under_way.len() < self.workers {
+            self.write_workers.set(i64::try_from(self.pace.limit()).unwrap_or(i64::MAX));
+            while under_way.len() < self.pace.limit() {
                 match pass.next(clock::wall()) {
                     Next::Step(step) => under_way.push(self.perform(*step, shell, leadership)),
                     Next::Wait { until: at } => {
@@ -147,7 +161,7 @@ impl Updater {
                 break;
             }
             tokio::select! {
-                Some((id, outcome)) = under_way.next() => pass.on_outcome(id, outcome, clock::wall()),
+                Some(performed) = under_way.next() => self.settle(&mut pass, performed),
                 () = sleep_until(until), if until.is_some() => {}
                 _ = heartbeat.tick() => pass.set_heartbeat(self.heartbeat.read().await),
                 () = stop.cancelled(), if !pass.is_stopped() => pass.stop(Reason::ShuttingDown),
@@ -163,7 +177,8 @@ impl Updater {
     }
 
     /// Carries out one step, unless this process may not write any more.
-    async fn perform(&self, step: Step, shell: &Shell, leadership: &Leadership) -> (StepId, Outcome) {
+    async fn perform(&self, step: Step, shell: &Shell, leadership: &Leadership) -> Performed {
+        let began = Instant::now();
         let outcome = if !leadership.holds() {
             Outcome::NotLeader
         } else if shell.stopping().is_cancelled() {
@@ -171,19 +186,29 @@ impl Updater {
         } else {
             writes::perform(&self.client, &step.pod, &step.action).await
         };
-        (step.id, outcome)
+        Performed { step, outcome, took: began.elapsed() }
     }
 
-    /// Counts and logs what became of the pods.
-    fn conclude(&mut self, report: &PassReport, took: Duration) {
-        self.metrics.observe(report, |vpa| {
+    /// Takes in what became of a step.
+    fn settle(&self, pass: &mut Pass, performed: Performed) {
+        let Performed { step, outcome, took } = performed;
+        let now = clock::wall();
+        self.metrics.performed(&step.action, &outcome, took);
+        self.explainer.journal(|journal| journal.note(vpa_key(&step.vpa), &step, &outcome, now, took));
+        pass.on_outcome(step.id, outcome, now);
+    }
+
+    /// Counts, logs and keeps what became of the pods.
+    fn conclude(&mut self, report: PassReport, took: Duration) {
+        let exists = |vpa: &str| {
             vpa.split_once('/').is_some_and(|(namespace, name)| self.vpas.get(namespace, name).is_some())
-        });
+        };
+        self.metrics.observe(&report, exists);
         if report.cut_off {
             self.metrics.cut_off("PassOver");
             tracing::warn!("the pass was cut off; the next one goes on where it stopped");
         }
-        self.narrator.tell(report);
+        self.narrator.tell(&report);
         let count = |pick: fn(&vpa_core::update::Tally) -> usize| -> usize {
             report.vpas.iter().map(|vpa| pick(&vpa.tally)).sum()
         };
@@ -195,7 +220,13 @@ impl Updater {
             took_ms = took.as_millis() as u64,
             "pass"
         );
+        self.explainer.pass(clock::wall(), report, exists);
     }
+}
+
+fn vpa_key(vpa: &VerticalPodAutoscaler) -> String {
+    let (namespace, name) = (vpa.metadata.namespace.as_deref(), vpa.metadata.name.as_deref());
+    format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default())
 }
 
 async fn sleep_until(time: Option<Timestamp>) {

@@ -198,6 +198,7 @@ async fn the_lease_is_read_again_when_the_server_fails() {
     let cluster = Cluster {
         client: bed.client.clone(),
         url,
+        version: String::new(),
         default_namespace: "default".to_owned(),
         pace: Pacer::default(),
     };

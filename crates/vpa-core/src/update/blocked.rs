@@ -55,7 +55,7 @@ impl VpaWork {
 
 /// Whether a reason keeps a pod from an update that it needs. All others are as they should be, pass with the next pass,
 /// or concern all VPAs alike and are told in the log.
-fn blocks(reason: &Reason) -> bool {
+pub(super) fn blocks(reason: &Reason) -> bool {
     match reason {
         Reason::Untracked(_)
         | Reason::InfeasibleRemembered

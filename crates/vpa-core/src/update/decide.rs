@@ -38,7 +38,7 @@ pub struct Situation<'a> {
     pub groups: &'a Groups,
     /// State of the pod's resize.
     pub state: InPlaceState,
-    /// The capped recommendation; `None` where the VPA has none.
+    /// What a resize would ask for, the capped recommendation or a step towards it; `None` where the VPA has none.
     pub processed: Option<&'a [RecommendedContainerResources]>,
     /// Targets that the pod's node could not take.
     pub infeasible: Option<&'a [RecommendedContainerResources]>,

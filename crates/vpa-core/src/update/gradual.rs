@@ -27,9 +27,7 @@ impl MaxStep {
         pod: &Pod,
     ) -> Option<Vec<RecommendedContainerResources>> {
         let Self { up, down } = self;
-        if up.or(down).is_none() {
-            return None;
-        }
+        up.or(down)?;
         let mut stepped = recommended.to_vec();
         let mut shorter = false;
         for container in &mut stepped {

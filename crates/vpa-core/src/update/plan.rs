@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::accept::{Rejection, accept, meets_eviction_requirements};
+use super::accept::{Rejection, accept, has_lower_target, meets_eviction_requirements};
 use super::boost::is_boosted;
 use super::decide::{Decision, Situation, decide_resize, may_evict};
 use super::priority::PodPriority;
@@ -97,8 +97,14 @@ impl VpaWork {
     pub(super) fn accept(&self, index: usize, cx: &Context<'_>) -> Result<PodPriority, Rejection> {
         let work = &self.pods[index];
         let processed = work.processed.as_deref();
-        let infeasible = cx.memory.infeasible(&work.pod).filter(|_| self.mode == Mode::InPlace);
-        let priority = accept(&work.pod, &self.vpa, processed, infeasible, cx.config, cx.now)?;
+        // What counts is the step that would be asked for, not how far the way goes on from there.
+        let infeasible = cx.memory.infeasible(&work.pod).zip(self.asked(index));
+        if self.mode == Mode::InPlace
+            && infeasible.is_some_and(|(attempt, asked)| !has_lower_target(attempt, asked))
+        {
+            return Err(Rejection::NotLowerThanInfeasible);
+        }
+        let priority = accept(&work.pod, &self.vpa, processed, None, cx.config, cx.now)?;
         if !meets_eviction_requirements(&work.pod, &self.vpa, processed.unwrap_or_default()) {
             return Err(Rejection::EvictionRequirements);
         }
@@ -111,7 +117,7 @@ impl VpaWork {
             mode: self.mode,
             groups: &self.groups,
             state: cx.memory.state(&work.pod),
-            processed: work.processed.as_deref().filter(|_| self.has_recommendation),
+            processed: self.asked(index).filter(|_| self.has_recommendation),
             infeasible: cx.memory.infeasible(&work.pod),
             disruptive: self.disruptive,
             config: cx.config,

@@ -26,7 +26,7 @@ pub struct Step {
 }
 
 /// Number of a step within its pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub(super) u64);
 
 /// What to do with a pod.

@@ -14,6 +14,7 @@ use vpa_api::pod::{Pod, ResourceRequirements};
 use vpa_api::vpa::RecommendedContainerResources;
 
 use super::attempt::NotSent;
+use super::blocked::blocks;
 use super::boost::{expired_annotations, is_boosted};
 use super::config::Config;
 use super::decide::restarts_containers;
@@ -343,9 +344,11 @@ impl VpaWork {
         }
     }
 
-    /// Whether any of its pods is worth an update.
+    /// Whether any of its pods is worth an update, what blocks it aside.
     pub(super) fn is_due(&self, cx: &Context<'_>) -> bool {
-        (0..self.pods.len()).any(|index| self.accept(index, cx).is_ok())
+        (0..self.pods.len()).any(|index| {
+            self.accept(index, cx).map_or_else(|rejection| blocks(&Reason::NotWorthIt(rejection)), |_| true)
+        })
     }
 
     pub(super) fn groups(&self) -> &Groups {

@@ -181,7 +181,7 @@ where
                     0 | 500.. => pace::Answer::Failed,
                     // Of an eviction it speaks of a disruption budget.
                     429 if kind != CallKind::Evict => pace::Answer::Failed,
-                    _ => pace::Answer::Given(began.elapsed()),
+                    _ => pace::Answer::Given { kind: kind.label(), took: began.elapsed() },
                 });
             }
             answer

@@ -46,10 +46,26 @@ pub struct Cluster {
     pub client: Client,
     /// Address of the API server.
     pub url: String,
+    /// Its version (`v1.36.3`); empty where it was not asked.
+    pub version: String,
     /// Namespace of the kubeconfig's context or of the service account.
     pub default_namespace: String,
     /// How many writes may be under way.
     pub pace: Pacer,
+}
+
+impl Cluster {
+    /// Whether the API server is of this version or a later one; not where its version is not known.
+    pub fn at_least(&self, major: u32, minor: u32) -> bool {
+        version(&self.version).is_some_and(|version| version >= (major, minor))
+    }
+}
+
+/// Major and minor number of a version, whatever a distribution adds to it (`v1.34.1+k3s1`, `v1.33-gke.5`).
+fn version(text: &str) -> Option<(u32, u32)> {
+    let (major, rest) = text.trim_start_matches('v').split_once('.')?;
+    let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 impl std::fmt::Debug for Cluster {
@@ -91,7 +107,7 @@ pub async fn connect(
             stack(service, rate.clone(), pace.clone(), metrics.clone())
         }))
         .build();
-    Ok(Cluster { client, url, default_namespace, pace })
+    Ok(Cluster { client, url, version: String::new(), default_namespace, pace })
 }
 
 async fn config(flags: &KubeFlags) -> Result<Config, Error> {

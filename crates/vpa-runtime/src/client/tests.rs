@@ -268,3 +268,18 @@ async fn only_answers_to_writes_set_the_pace_and_a_disruption_budget_does_not() 
         }
     }
 }
+
+#[test]
+fn versions_of_distributions_are_read() {
+    for (text, want) in [
+        ("v1.34.1", Some((1, 34))),
+        ("v1.33.4+k3s1", Some((1, 33))),
+        ("v1.35-gke.5", Some((1, 35))),
+        ("1.36", Some((1, 36))),
+        ("v2", None),
+        ("", None),
+        ("v1.x", None),
+    ] {
+        assert_eq!(version(text), want, "{text}");
+    }
+}

@@ -148,7 +148,7 @@ async fn the_number_at_once_follows_the_pace() {
                 pace.answered(if fails {
                     pace::Answer::Failed
                 } else {
-                    pace::Answer::Given(Duration::from_millis(100))
+                    pace::Answer::Given { kind: "patch", took: Duration::from_millis(100) }
                 });
                 Attempt::Over(Outcome::Done(()))
             }
