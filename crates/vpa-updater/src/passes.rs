@@ -135,8 +135,11 @@ impl Updater {
         let began = Instant::now();
         let (stop, lost) = (shell.stopping(), leadership.token());
         let mut under_way = FuturesUnordered::new();
-        let mut heartbeat =
-            tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT_EVERY, HEARTBEAT_EVERY);
+        // A stream, so that answers to steps are taken in while the lease is read.
+        let mut heartbeats = std::pin::pin!(futures::stream::unfold((), |()| async {
+            tokio::time::sleep(HEARTBEAT_EVERY).await;
+            Some((self.heartbeat.read().await, ()))
+        }));
         loop {
             let mut until = None;
             let mut done = false;
@@ -163,7 +166,7 @@ impl Updater {
             tokio::select! {
                 Some(performed) = under_way.next() => self.settle(&mut pass, performed),
                 () = sleep_until(until), if until.is_some() => {}
-                _ = heartbeat.tick() => pass.set_heartbeat(self.heartbeat.read().await),
+                Some(heartbeat) = heartbeats.next() => pass.set_heartbeat(heartbeat),
                 () = stop.cancelled(), if !pass.is_stopped() => pass.stop(Reason::ShuttingDown),
                 () = lost.cancelled(), if !pass.is_stopped() => pass.stop(Reason::NotLeader),
             }

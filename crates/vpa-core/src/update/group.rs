@@ -1,6 +1,5 @@
 //! Disruption budgets: how many pods of one owner may be disrupted in one pass.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,17 +23,44 @@ pub struct GroupKey {
 impl GroupKey {
     /// The group of a pod, by the owner reference that is marked as its controller.
     pub fn of(pod: &Pod) -> Self {
-        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        GroupRef::of(pod).into()
+    }
+}
+
+/// A [`GroupKey`] that borrows its texts: tens of thousands are looked up in a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct GroupRef<'a> {
+    namespace: &'a str,
+    kind: &'a str,
+    name: &'a str,
+    api_version: &'a str,
+}
+
+impl<'a> GroupRef<'a> {
+    pub(super) fn of(pod: &'a Pod) -> Self {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
         match owners.iter().find(|owner| owner.controller == Some(true)) {
-            Some(owner) => Self {
-                namespace,
-                kind: owner.kind.clone(),
-                name: owner.name.clone(),
-                api_version: owner.api_version.clone(),
-            },
-            None => Self { namespace, ..Self::default() },
+            Some(owner) => {
+                Self { namespace, kind: &owner.kind, name: &owner.name, api_version: &owner.api_version }
+            }
+            None => Self { namespace, kind: "", name: "", api_version: "" },
         }
+    }
+}
+
+impl<'a> From<&'a GroupKey> for GroupRef<'a> {
+    fn from(key: &'a GroupKey) -> Self {
+        let GroupKey { namespace, kind, name, api_version } = key;
+        Self { namespace, kind, name, api_version }
+    }
+}
+
+impl From<GroupRef<'_>> for GroupKey {
+    fn from(key: GroupRef<'_>) -> Self {
+        let GroupRef { namespace, kind, name, api_version } = key;
+        let [namespace, kind, name, api_version] = [namespace, kind, name, api_version].map(str::to_owned);
+        Self { namespace, kind, name, api_version }
     }
 }
 
@@ -99,6 +125,41 @@ pub struct Group {
 }
 
 impl Group {
+    /// The budget of these pods of one owner.
+    fn new(
+        key: &GroupKey,
+        members: &[(GroupRef<'_>, &Pod)],
+        rules: GroupRules,
+        in_boost: impl Fn(&Pod) -> bool,
+        mut replicas: impl FnMut(&GroupKey) -> Replicas,
+    ) -> Result<Self, Untracked> {
+        let pods = || members.iter().map(|(_, pod)| *pod);
+        let live = members.len() as i64;
+        let small = live < rules.min_replicas;
+        let boosted = small && pods().any(in_boost);
+        if small && !boosted && !rules.track_below_min_replicas {
+            return Err(Untracked::BelowMinReplicas { live, required: rules.min_replicas });
+        }
+        let unknown = |why: String| Err(Untracked::NoReplicas { owner: key.to_string(), why });
+        let configured = match replicas(key) {
+            Replicas::Count(count) if count > 0 => count,
+            Replicas::LivePods => live,
+            Replicas::Count(_) => return unknown("has no replicas".to_owned()),
+            Replicas::Unknown(why) => return unknown(why),
+        };
+        let pending = pods().filter(|pod| is_pending(pod)).count() as i64;
+        Ok(Self {
+            configured,
+            pending,
+            running: live - pending,
+            // Cut, not rounded: the budget is never larger than the fraction.
+            eviction_tolerance: (configured as f64 * rules.eviction_tolerance) as i64,
+            resizing: pods().filter(|pod| ResizePhase::of(pod) != ResizePhase::None).count() as i64,
+            below_min_replicas: small && rules.track_below_min_replicas,
+            ..Self::default()
+        })
+    }
+
     /// Whether one more running pod may be disrupted. A group whose tolerance is nothing may lose one pod at a time,
     /// while all its pods run.
     pub fn is_disruptable(&self) -> bool {
@@ -123,8 +184,8 @@ pub struct GroupRules {
 /// The groups of one VPA's pods.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Groups {
-    groups: BTreeMap<GroupKey, Group>,
-    untracked: BTreeMap<GroupKey, Untracked>,
+    /// In the order of their keys.
+    groups: Vec<(GroupKey, Result<Group, Untracked>)>,
     min_replicas: i64,
 }
 
@@ -139,52 +200,15 @@ impl Groups {
         in_boost: impl Fn(&Pod) -> bool,
         mut replicas: impl FnMut(&GroupKey) -> Replicas,
     ) -> Self {
-        let mut members: BTreeMap<GroupKey, Vec<&Pod>> = BTreeMap::new();
-        for pod in pods {
-            members.entry(GroupKey::of(pod)).or_default().push(pod);
-        }
-        let mut groups = Self { min_replicas: rules.min_replicas, ..Self::default() };
-        for (key, pods) in members {
-            let live = pods.len() as i64;
-            let small = live < rules.min_replicas;
-            let boosted = small && pods.iter().any(|pod| in_boost(pod));
-            if small && !boosted && !rules.track_below_min_replicas {
-                let required = rules.min_replicas;
-                groups.untracked.insert(key, Untracked::BelowMinReplicas { live, required });
-                continue;
-            }
-            let configured = match replicas(&key) {
-                Replicas::Count(count) if count > 0 => count,
-                Replicas::LivePods => live,
-                Replicas::Count(_) => {
-                    let untracked =
-                        Untracked::NoReplicas { owner: key.to_string(), why: "has no replicas".to_owned() };
-                    groups.untracked.insert(key, untracked);
-                    continue;
-                }
-                Replicas::Unknown(why) => {
-                    let untracked = Untracked::NoReplicas { owner: key.to_string(), why };
-                    groups.untracked.insert(key, untracked);
-                    continue;
-                }
-            };
-            let pending = pods.iter().filter(|pod| is_pending(pod)).count() as i64;
-            let resizing = pods.iter().filter(|pod| ResizePhase::of(pod) != ResizePhase::None).count() as i64;
-            groups.groups.insert(
-                key,
-                Group {
-                    configured,
-                    pending,
-                    running: live - pending,
-                    // Cut, not rounded: the budget is never larger than the fraction.
-                    eviction_tolerance: (configured as f64 * rules.eviction_tolerance) as i64,
-                    resizing,
-                    below_min_replicas: small && rules.track_below_min_replicas,
-                    ..Group::default()
-                },
-            );
-        }
-        groups
+        let mut members: Vec<(GroupRef<'_>, &Pod)> =
+            pods.iter().map(|pod| (GroupRef::of(pod), pod.as_ref())).collect();
+        members.sort_by_key(|(key, _)| *key);
+        let groups = members.chunk_by(|(a, _), (b, _)| a == b).map(|members| {
+            let key = GroupKey::from(members[0].0);
+            let group = Group::new(&key, members, rules, &in_boost, &mut replicas);
+            (key, group)
+        });
+        Self { groups: groups.collect(), min_replicas: rules.min_replicas }
     }
 
     /// The budget of a pod's group.
@@ -192,19 +216,30 @@ impl Groups {
     /// # Errors
     /// Why the group is left alone as a whole.
     pub fn of(&self, pod: &Pod) -> Result<&Group, Untracked> {
-        let key = GroupKey::of(pod);
-        self.groups.get(&key).ok_or_else(|| {
-            self.untracked.get(&key).cloned().unwrap_or_else(|| Untracked::NoReplicas {
-                owner: key.to_string(),
+        let found = self.find(pod).and_then(|index| self.groups.get(index));
+        match found {
+            Some((_, group)) => group.as_ref().map_err(Untracked::clone),
+            None => Err(Untracked::NoReplicas {
+                owner: GroupKey::of(pod).to_string(),
                 why: "is not of this pass".to_owned(),
-            })
-        })
+            }),
+        }
+    }
+
+    fn find(&self, pod: &Pod) -> Option<usize> {
+        let wanted = GroupRef::of(pod);
+        self.groups.binary_search_by(|(key, _)| GroupRef::from(key).cmp(&wanted)).ok()
+    }
+
+    fn of_mut(&mut self, pod: &Pod) -> Option<&mut Group> {
+        let index = self.find(pod)?;
+        self.groups.get_mut(index)?.1.as_mut().ok()
     }
 
     /// Notes that a pod was evicted. A pending pod uses no budget.
     pub fn note_eviction(&mut self, pod: &Pod) {
         if !is_pending(pod)
-            && let Some(group) = self.groups.get_mut(&GroupKey::of(pod))
+            && let Some(group) = self.of_mut(pod)
         {
             group.evicted += 1;
         }
@@ -212,7 +247,7 @@ impl Groups {
 
     /// Notes that a pod was resized.
     pub fn note_resize(&mut self, pod: &Pod) {
-        if let Some(group) = self.groups.get_mut(&GroupKey::of(pod)) {
+        if let Some(group) = self.of_mut(pod) {
             group.resized += 1;
         }
     }
@@ -224,7 +259,7 @@ impl Groups {
 
     /// The tracked groups.
     pub fn iter(&self) -> impl Iterator<Item = (&GroupKey, &Group)> {
-        self.groups.iter()
+        self.groups.iter().filter_map(|(key, group)| Some((key, group.as_ref().ok()?)))
     }
 }
 

@@ -11,11 +11,12 @@ use vpa_api::vpa::RecommendedContainerResources;
 
 use super::blocked::Blocked;
 use super::config::{Config, ConfigError};
-use super::group::GroupKey;
+use super::group::{GroupKey, GroupRef};
 use super::in_place::{InPlaceState, ResizePhase};
 use super::quota::Quota;
 use super::restarts::{Restarts, UnexpectedRestart};
 use crate::limiter::Limiter;
+use crate::policy::current_resources;
 
 /// How long evictions of a VPA stay stopped after a pod came back unchanged, before one more is tried: long enough
 /// that a webhook that stays broken costs a pod an hour at most.
@@ -175,15 +176,41 @@ impl UpdaterMemory {
         self.infeasible.insert(uid(pod), targets);
     }
 
-    /// Remembers an eviction until its replacement is seen. An eviction that still waits for its own is not replaced.
-    pub(super) fn note_eviction(&mut self, vpa: &str, pod: &Pod, siblings: &[&Pod], now: Timestamp) {
+    /// Remembers an eviction until its replacement is seen, which gets `after` if admission works. An eviction that still
+    /// waits for its own is not replaced.
+    pub(super) fn note_eviction(
+        &mut self,
+        vpa: &str,
+        pod: &Pod,
+        after: &[ResourceRequirements],
+        siblings: &[&Pod],
+        now: Timestamp,
+    ) {
         self.evicted.insert(uid(pod), now);
+        let had = had(pod);
+        if had.iter().map(|(_, had)| had).eq(after) {
+            return;
+        }
         self.evictions.entry(vpa.to_owned()).or_insert_with(|| EvictionWatch {
             group: GroupKey::of(pod),
             known: siblings.iter().map(|pod| uid(pod)).collect(),
-            had: resources(pod),
+            had,
             stopped: None,
         });
+    }
+
+    /// Notes that a pod was resized: what it has from then on does not tell what admission gave it. One that replaced an
+    /// evicted pod is judged by what it had until now.
+    pub(super) fn note_resize(&mut self, vpa: &str, pod: &Pod) {
+        let Some(watch) = self.evictions.get_mut(vpa) else { return };
+        if GroupKey::of(pod) != watch.group || watch.known.contains(uid_of(pod)) {
+            return;
+        }
+        if resources(pod) == watch.had {
+            watch.known.insert(uid(pod));
+        } else {
+            self.evictions.remove(vpa);
+        }
     }
 
     /// Looks for the pods that replaced an evicted one. If one came back with the resources that the evicted pod had
@@ -197,8 +224,9 @@ impl UpdaterMemory {
         now: Timestamp,
     ) -> Option<(String, bool)> {
         let watch = self.evictions.get_mut(vpa)?;
-        let newcomers =
-            pods.iter().filter(|pod| GroupKey::of(pod) == watch.group && !watch.known.contains(uid_of(pod)));
+        let newcomers = pods.iter().filter(|pod| {
+            GroupRef::of(pod) == GroupRef::from(&watch.group) && !watch.known.contains(uid_of(pod))
+        });
         let (mut unchanged, mut works) = (None, false);
         for pod in newcomers {
             if resources(pod) != watch.had {
@@ -235,4 +263,17 @@ pub(super) fn uid(pod: &Pod) -> String {
 
 fn resources(pod: &Pod) -> Vec<(String, ResourceRequirements)> {
     pod.spec.containers.iter().map(|c| (c.name.clone(), c.resources.clone())).collect()
+}
+
+/// What a pod's containers have. While a resize is under way, that is what they run with: the spec asks for what the
+/// replacement of the pod is to get.
+fn had(pod: &Pod) -> Vec<(String, ResourceRequirements)> {
+    let mut resources = resources(pod);
+    if ResizePhase::of(pod) != ResizePhase::None {
+        for (name, amounts) in &mut resources {
+            let (requests, limits) = current_resources(name, pod);
+            *amounts = ResourceRequirements { requests: requests.cloned(), limits: limits.cloned() };
+        }
+    }
+    resources
 }

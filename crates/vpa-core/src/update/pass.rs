@@ -77,7 +77,7 @@ impl Pass {
         let Assignment { controlled, left_out, unresolved, uncontrolled_pods } =
             assign(snapshot, &config, &memory);
         let work: Vec<VpaWork> = controlled
-            .into_values()
+            .into_iter()
             .map(|(vpa, pods)| VpaWork::new(vpa, pods, snapshot, &config, &memory, now))
             .collect();
         // Without the admission controller nothing is done at all, as in the Go suite; one that dies later in the

@@ -9,15 +9,15 @@ use vpa_api::pod::Pod;
 use vpa_api::vpa::UpdateMode;
 
 use super::config::Config;
-use super::group::{GroupKey, Replicas};
+use super::group::{GroupKey, GroupRef, Replicas};
 use super::heartbeat::Heartbeat;
 use super::memory::UpdaterMemory;
 use super::nodes::NodeSource;
 use super::report::LeftOut;
 use crate::policy::{LimitRangeSource, has_startup_boost, mode};
 use crate::target::{
-    ChainError, Controller, ControllerKey, ControllerSource, Lookup, VpaIndex, WellKnown, controlling,
-    topmost_of_pod,
+    ChainError, Claim, Controller, ControllerKey, ControllerSource, Lookup, VpaIndex, WellKnown, claims,
+    strongest, topmost_of_pod,
 };
 
 /// One moment of the cluster.
@@ -39,13 +39,17 @@ pub struct Snapshot<'a> {
 /// A VPA with its live pods.
 pub(super) type Controlled = (Arc<VerticalPodAutoscaler>, Vec<Arc<Pod>>);
 
-type Top = Result<Option<Arc<Controller>>, ChainError>;
+/// The topmost controller of some pods, and the VPAs that name it.
+struct Owner {
+    top: Result<Option<Arc<Controller>>, ChainError>,
+    claims: Vec<Claim>,
+}
 
 /// Which pods each VPA controls.
 #[derive(Default)]
 pub(super) struct Assignment {
-    /// Pods by VPA, by namespace and name, each in the order of the snapshot.
-    pub(super) controlled: BTreeMap<(String, String), Controlled>,
+    /// VPAs with live pods by namespace and name; the pods in the order of the snapshot.
+    pub(super) controlled: Vec<Controlled>,
     /// VPAs that take no part.
     pub(super) left_out: BTreeMap<String, LeftOut>,
     /// Controllers of pods that could not be followed to the top, and why.
@@ -56,59 +60,77 @@ pub(super) struct Assignment {
 /// Finds the pods of each VPA that may touch running pods. Pods that are being deleted are left out.
 pub(super) fn assign(snapshot: &Snapshot<'_>, config: &Config, memory: &UpdaterMemory) -> Assignment {
     let mut assignment = Assignment::default();
-    let mut taking_part = BTreeMap::new();
+    let mut taking_part: Vec<Controlled> = Vec::new();
     for vpa in &snapshot.vpas {
         match left_out(vpa, snapshot.controllers, config) {
-            None => {
-                taking_part.insert(key(vpa), Arc::clone(vpa));
-            }
+            None => taking_part.push((Arc::clone(vpa), Vec::new())),
             Some(why) => {
                 assignment.left_out.insert(joined(vpa), why);
             }
         }
     }
-    let index = VpaIndex::new(taking_part.values().cloned());
-    // Pods of one owner have one topmost controller; it is looked up once.
-    let mut tops: HashMap<GroupKey, Top> = HashMap::new();
+    taking_part.sort_by(|(a, _), (b, _)| names(a).cmp(&names(b)));
+    let index = VpaIndex::new(taking_part.iter().map(|(vpa, _)| Arc::clone(vpa)));
+    let places: HashMap<_, _> =
+        taking_part.iter().enumerate().map(|(place, (vpa, _))| (Arc::as_ptr(vpa), place)).collect();
+    // Pods of one owner have one topmost controller and the same VPAs to choose from; both are looked up once.
+    let mut owners: HashMap<GroupRef<'_>, Owner> = HashMap::new();
     let lives = |pod: &&Arc<Pod>| pod.metadata.deletion_timestamp.is_none() && !memory.was_just_evicted(pod);
     for pod in snapshot.pods.iter().filter(lives) {
-        let top = tops.entry(GroupKey::of(pod)).or_insert_with(|| topmost_of_pod(snapshot.controllers, pod));
-        let vpa = match top {
-            Ok(Some(top)) => controlling(&index, snapshot.controllers, &top.key, pod.labels(), |_| true),
-            Ok(None) => Ok(None),
-            Err(error) => {
-                assignment.unresolved.insert(GroupKey::of(pod).to_string(), error.to_string());
-                Ok(None)
-            }
-        };
-        match vpa {
-            Ok(Some(vpa)) => {
-                let (_, pods) = assignment.controlled.entry(key(&vpa)).or_insert_with(|| (vpa, Vec::new()));
-                pods.push(Arc::clone(pod));
-            }
-            Ok(None) => assignment.uncontrolled_pods += 1,
-            Err(pending) => {
-                assignment.uncontrolled_pods += 1;
-                assignment.unresolved.insert(pending.to_string(), "is still being looked up".to_owned());
-            }
+        let key = GroupRef::of(pod);
+        let owner = owners.entry(key).or_insert_with(|| Owner::of(pod, snapshot.controllers, &index));
+        let vpa = owner.controlling(pod);
+        if let Err(why) = &vpa {
+            let (what, why) = match why {
+                Unknown::Top(error) => (GroupKey::from(key).to_string(), error.to_string()),
+                Unknown::Target(target) => (target.to_string(), "is still being looked up".to_owned()),
+            };
+            assignment.unresolved.insert(what, why);
+        }
+        let place = vpa.ok().flatten().and_then(|vpa| places.get(&Arc::as_ptr(vpa)));
+        match place.and_then(|place| taking_part.get_mut(*place)) {
+            Some((_, pods)) => pods.push(Arc::clone(pod)),
+            None => assignment.uncontrolled_pods += 1,
         }
     }
-    for (key, vpa) in taking_part {
-        if !assignment.controlled.contains_key(&key) {
-            assignment.left_out.insert(joined(&vpa), LeftOut::NoPods);
-        }
-    }
+    let (controlled, without): (Vec<_>, Vec<_>) =
+        taking_part.into_iter().partition(|(_, pods)| !pods.is_empty());
+    assignment.controlled = controlled;
+    assignment.left_out.extend(without.iter().map(|(vpa, _)| (joined(vpa), LeftOut::NoPods)));
     assignment
 }
 
-fn key(vpa: &VerticalPodAutoscaler) -> (String, String) {
-    (vpa.metadata.namespace.clone().unwrap_or_default(), vpa.metadata.name.clone().unwrap_or_default())
+/// Why it is not known which VPA controls a pod.
+enum Unknown<'a> {
+    Top(&'a ChainError),
+    Target(&'a ControllerKey),
+}
+
+impl Owner {
+    fn of(pod: &Pod, controllers: &dyn ControllerSource, index: &VpaIndex) -> Self {
+        let top = topmost_of_pod(controllers, pod);
+        let claims = match &top {
+            Ok(Some(top)) => claims(index, controllers, &top.key, |_| true),
+            Ok(None) | Err(_) => Vec::new(),
+        };
+        Self { top, claims }
+    }
+
+    fn controlling(&self, pod: &Pod) -> Result<Option<&Arc<VerticalPodAutoscaler>>, Unknown<'_>> {
+        self.top.as_ref().map_err(Unknown::Top)?;
+        strongest(&self.claims, pod.labels()).map_err(Unknown::Target)
+    }
+}
+
+fn names(vpa: &VerticalPodAutoscaler) -> (&str, &str) {
+    let (namespace, name) = (vpa.metadata.namespace.as_deref(), vpa.metadata.name.as_deref());
+    (namespace.unwrap_or_default(), name.unwrap_or_default())
 }
 
 /// `namespace/name` of a VPA.
 pub(super) fn joined(vpa: &VerticalPodAutoscaler) -> String {
-    let (namespace, name) = key(vpa);
-    format!("{namespace}/{name}")
+    let (namespace, name) = names(vpa);
+    [namespace, name].join("/")
 }
 
 /// Update mode as the VPA writes it.
@@ -125,7 +147,7 @@ fn left_out(
     controllers: &dyn ControllerSource,
     config: &Config,
 ) -> Option<LeftOut> {
-    if config.ignored_namespaces.contains(&key(vpa).0) {
+    if config.ignored_namespaces.iter().any(|ignored| ignored == names(vpa).0) {
         return Some(LeftOut::IgnoredNamespace);
     }
     let mode = mode(vpa);
