@@ -26,15 +26,15 @@ lint: ## Check format, lints, the rules of the tree and the generated files
 	$(CARGO) xtask crds --check
 	$(CARGO) xtask flags --check
 
-e2e: ## Run the scenarios (E2E=sim, real or both; ARGS: parts of names)
+e2e: ## Run the scenarios (E2E=sim, faulty, real or both; ARGS: parts of names)
 	E2E=$(or $(E2E),both) $(CARGO) test --locked -p e2e --test scenarios -- $(ARGS)
 
 soak: ## Let a week of rollouts pass in the recommender and look at its memory (SOAK_HOURS=168)
 	SOAK_HOURS=$(or $(SOAK_HOURS),168) $(CARGO) test --locked --profile soak -p vpa-recommender --lib -- \
 	  --exact cycle::soak_tests::a_soak_under_rollouts_shows_a_flat_line --nocapture
 
-bench: ## Measure the recommender (ROWS=a,d; PEER=folder of the Go suite's programs; BENCH_CYCLE=10; OUT=folder)
-	$(CARGO) build --release --locked -p e2e -p vpa-recommender --bin bench --bin vpa-recommender
+bench: ## Measure recommender and updater (ROWS=a,g; PEER=folder of the Go suite's programs; BENCH_CYCLE=10; OUT=folder)
+	$(CARGO) build --release --locked -p e2e -p vpa-recommender -p vpa-updater --bin bench --bin vpa-recommender --bin vpa-updater
 	@ROWS="$(ROWS)" PEER="$(PEER)" PEER_VERSION="$(PEER_VERSION)" BENCH_CYCLE="$(BENCH_CYCLE)" OUT="$(OUT)" \
 	  $(TARGET)/release/bench
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs everything that a change must pass, part by part, and tells how long each took. Called by `make test`.
-# E2E says where the scenarios run: sim, real or both (the default).
+# E2E says where the scenarios run: sim, faulty, real or both (the default). With sim, and so with both, those that are to
+# end the same when requests fail run with faults as well.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,12 +14,12 @@ fail() { echo "make test: $*" >&2; exit 1; }
 
 # One clear line for a tool that is missing, before anything is built.
 need_tools() {
-  case $e2e in sim|real|both) ;; *) fail "E2E=$e2e: must be sim, real or both" ;; esac
+  case $e2e in sim|faulty|real|both) ;; *) fail "E2E=$e2e: must be sim, faulty, real or both" ;; esac
   command -v cargo >/dev/null || fail "cargo is not installed: see https://rustup.rs"
   command -v cc >/dev/null || fail "no C compiler (cc): the TLS library needs one (build-essential, gcc or clang)"
   cargo fmt --version >/dev/null 2>&1 || fail "rustfmt is not installed: run 'rustup component add rustfmt'"
   cargo clippy --version >/dev/null 2>&1 || fail "clippy is not installed: run 'rustup component add clippy'"
-  if [ "$e2e" != sim ] && [ -z "${KUBEBUILDER_ASSETS:-}" ]; then
+  if [[ $e2e == @(real|both) ]] && [ -z "${KUBEBUILDER_ASSETS:-}" ]; then
     command -v go >/dev/null || fail "go is not installed: the real control plane is built with it (https://go.dev/dl);" \
       "set KUBEBUILDER_ASSETS to a folder with the programs, or run 'make test E2E=sim'"
   fi
@@ -97,11 +98,7 @@ part "tidy" tidy
 part "unit tests" unit
 part "golden cases" golden
 part "simulator" simulator
-case $e2e in
-  both)
-    part "scenarios on the embedded cluster" scenarios sim
-    part "scenarios on the real control plane" scenarios real
-    ;;
-  *) part "scenarios ($e2e)" scenarios "$e2e" ;;
-esac
+if [[ $e2e == @(sim|both) ]]; then part "scenarios on the embedded cluster" scenarios sim; fi
+if [[ $e2e != real ]]; then part "scenarios with failing requests" scenarios faulty; fi
+if [[ $e2e == @(real|both) ]]; then part "scenarios on the real control plane" scenarios real; fi
 report

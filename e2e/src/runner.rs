@@ -10,7 +10,7 @@ use futures::StreamExt;
 
 use crate::error::{Error, Result};
 
-/// Where a scenario runs.
+/// What a cluster is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Backend {
     /// The embedded cluster of `vpa-sim`.
@@ -19,25 +19,47 @@ pub enum Backend {
     Real,
 }
 
-impl Backend {
+/// Where a scenario runs: on which backend, and whether requests fail there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Setting {
+    /// On [`Backend::Sim`].
+    Sim,
+    /// On [`Backend::Sim`], where one in five requests of the updater fails.
+    Faulty,
+    /// On [`Backend::Real`].
+    Real,
+}
+
+impl Setting {
     /// Its name, as in the `E2E` variable and the output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sim => "sim",
+            Self::Faulty => "faulty",
             Self::Real => "real",
         }
     }
 
-    /// The backends that the value of `E2E` names; `sim` where it is unset.
+    /// The backend of its clusters.
+    pub fn backend(self) -> Backend {
+        match self {
+            Self::Sim | Self::Faulty => Backend::Sim,
+            Self::Real => Backend::Real,
+        }
+    }
+
+    /// The settings that the value of `E2E` names; `sim` where it is unset. `both` names those of both backends, and so
+    /// all of them.
     ///
     /// # Errors
     /// If the value names none.
     pub fn chosen(value: Option<&str>) -> Result<Vec<Self>> {
         match value.unwrap_or("sim") {
             "sim" => Ok(vec![Self::Sim]),
+            "faulty" => Ok(vec![Self::Faulty]),
             "real" => Ok(vec![Self::Real]),
-            "both" => Ok(vec![Self::Sim, Self::Real]),
-            other => Err(Error::expectation(format!("E2E={other}: must be sim, real or both"))),
+            "both" => Ok(vec![Self::Sim, Self::Faulty, Self::Real]),
+            other => Err(Error::expectation(format!("E2E={other}: must be sim, faulty, real or both"))),
         }
     }
 }
@@ -50,8 +72,8 @@ pub type Run<C> = fn(C) -> Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 pub struct Scenario<C> {
     /// Name, unique, in words joined by `_`.
     pub name: &'static str,
-    /// Backends on which it runs.
-    pub backends: &'static [Backend],
+    /// Settings in which it runs.
+    pub settings: &'static [Setting],
     /// What it does.
     pub run: Run<C>,
 }
@@ -68,15 +90,15 @@ impl<C> Copy for Scenario<C> {}
 /// How scenarios are run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Backends to run on.
-    pub backends: Vec<Backend>,
+    /// Settings to run in.
+    pub settings: Vec<Setting>,
     /// Run those only whose name contains one of these; all where empty.
     pub filters: Vec<String>,
     /// How many run side by side.
     pub jobs: usize,
     /// Time that one may take.
     pub deadline: Duration,
-    /// Folder under which each scenario has its logs, as `<backend>/<scenario>`.
+    /// Folder under which each scenario has its logs, as `<setting>/<scenario>`.
     pub logs: PathBuf,
 }
 
@@ -88,7 +110,7 @@ pub trait Host: Send + Sync + 'static {
     /// Makes the context of the scenario `name`, which keeps its logs in `logs`.
     fn context(
         &self,
-        backend: Backend,
+        setting: Setting,
         name: &'static str,
         logs: PathBuf,
     ) -> impl Future<Output = Result<Self::Context>> + Send;
@@ -106,10 +128,10 @@ pub struct Totals {
 /// Runs what `options` choose out of `scenarios`, printing a line for each and a last one with the totals.
 pub async fn run<H: Host>(host: Arc<H>, scenarios: &[Scenario<H::Context>], options: &Options) -> Totals {
     let chosen: Vec<_> = options
-        .backends
+        .settings
         .iter()
-        .flat_map(|backend| scenarios.iter().map(move |scenario| (*backend, *scenario)))
-        .filter(|(backend, scenario)| scenario.backends.contains(backend))
+        .flat_map(|setting| scenarios.iter().map(move |scenario| (*setting, *scenario)))
+        .filter(|(setting, scenario)| scenario.settings.contains(setting))
         .filter(|(_, scenario)| {
             options.filters.is_empty()
                 || options.filters.iter().any(|part| scenario.name.contains(part.as_str()))
@@ -120,13 +142,13 @@ pub async fn run<H: Host>(host: Arc<H>, scenarios: &[Scenario<H::Context>], opti
     let mut totals = Totals::default();
     let mut failures = Vec::new();
     let mut results = futures::stream::iter(chosen)
-        .map(|(backend, scenario)| run_one(host.clone(), backend, scenario, options))
+        .map(|(setting, scenario)| run_one(host.clone(), setting, scenario, options))
         .buffer_unordered(options.jobs.max(1));
     while let Some(outcome) = results.next().await {
         let verdict = if outcome.error.is_none() { "ok" } else { "FAILED" };
         println!(
-            "{verdict:>6}  {:<4} {} ({:.1}s)",
-            outcome.backend.name(),
+            "{verdict:>6}  {:<6} {} ({:.1}s)",
+            outcome.setting.name(),
             outcome.name,
             outcome.took.as_secs_f64()
         );
@@ -136,7 +158,7 @@ pub async fn run<H: Host>(host: Arc<H>, scenarios: &[Scenario<H::Context>], opti
                 totals.failed += 1;
                 println!("        {}", error.to_string().replace('\n', "\n        "));
                 println!("        logs: {}", outcome.logs.display());
-                failures.push(format!("{} {}", outcome.backend.name(), outcome.name));
+                failures.push(format!("{} {}", outcome.setting.name(), outcome.name));
             }
         }
     }
@@ -148,7 +170,7 @@ pub async fn run<H: Host>(host: Arc<H>, scenarios: &[Scenario<H::Context>], opti
 }
 
 struct Outcome {
-    backend: Backend,
+    setting: Setting,
     name: &'static str,
     took: Duration,
     logs: PathBuf,
@@ -157,11 +179,11 @@ struct Outcome {
 
 async fn run_one<H: Host>(
     host: Arc<H>,
-    backend: Backend,
+    setting: Setting,
     scenario: Scenario<H::Context>,
     options: &Options,
 ) -> Outcome {
-    let logs = options.logs.join(backend.name()).join(scenario.name);
+    let logs = options.logs.join(setting.name()).join(scenario.name);
     // Logs of an earlier run would be taken for this one's.
     let _ = std::fs::remove_dir_all(&logs);
     let started = Instant::now();
@@ -169,7 +191,7 @@ async fn run_one<H: Host>(
     let task = {
         let logs = logs.clone();
         tokio::spawn(async move {
-            let context = host.context(backend, scenario.name, logs).await?;
+            let context = host.context(setting, scenario.name, logs).await?;
             match tokio::time::timeout(deadline, (scenario.run)(context)).await {
                 Ok(result) => result,
                 Err(_) => Err(Error::Timeout {
@@ -187,7 +209,7 @@ async fn run_one<H: Host>(
     if error.is_none() && std::env::var_os("E2E_KEEP_LOGS").is_none() {
         let _ = std::fs::remove_dir_all(&logs);
     }
-    Outcome { backend, name: scenario.name, took: started.elapsed(), logs, error }
+    Outcome { setting, name: scenario.name, took: started.elapsed(), logs, error }
 }
 
 #[cfg(test)]
@@ -199,7 +221,7 @@ mod tests {
     impl Host for Nothing {
         type Context = ();
 
-        async fn context(&self, _: Backend, _: &'static str, _: PathBuf) -> Result<()> {
+        async fn context(&self, _: Setting, _: &'static str, _: PathBuf) -> Result<()> {
             Ok(())
         }
     }
@@ -222,18 +244,18 @@ mod tests {
 
     #[tokio::test]
     async fn every_way_to_fail_is_counted_and_none_stops_the_rest() {
-        let both: &[Backend] = &[Backend::Sim, Backend::Real];
-        let scenario = |name, run| Scenario { name, backends: both, run };
+        let both: &[Setting] = &[Setting::Sim, Setting::Real];
+        let scenario = |name, run| Scenario { name, settings: both, run };
         let scenarios = [
             scenario("bad", bad),
             scenario("panics", panics),
             scenario("hangs", hangs),
             scenario("good", good),
-            Scenario { name: "elsewhere", backends: &[Backend::Real], run: bad },
+            Scenario { name: "elsewhere", settings: &[Setting::Real], run: bad },
         ];
         let dir = tempfile::tempdir().unwrap();
         let mut options = Options {
-            backends: vec![Backend::Sim],
+            settings: vec![Setting::Sim],
             filters: Vec::new(),
             jobs: 2,
             deadline: Duration::from_millis(50),
@@ -247,9 +269,13 @@ mod tests {
     }
 
     #[test]
-    fn backends_are_named() {
-        assert_eq!(Backend::chosen(None).unwrap(), [Backend::Sim]);
-        assert_eq!(Backend::chosen(Some("both")).unwrap(), [Backend::Sim, Backend::Real]);
-        assert!(Backend::chosen(Some("")).unwrap_err().to_string().contains("sim, real or both"));
+    fn settings_are_named() {
+        assert_eq!(Setting::chosen(None).unwrap(), [Setting::Sim]);
+        assert_eq!(Setting::chosen(Some("both")).unwrap(), [Setting::Sim, Setting::Faulty, Setting::Real]);
+        for setting in [Setting::Sim, Setting::Faulty, Setting::Real] {
+            assert_eq!(Setting::chosen(Some(setting.name())).unwrap(), [setting]);
+        }
+        let error = Setting::chosen(Some("")).unwrap_err().to_string();
+        assert!(error.contains("sim, faulty, real or both"), "{error}");
     }
 }

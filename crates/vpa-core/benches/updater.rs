@@ -1,10 +1,11 @@
 //! How long the updater takes to decide: `make microbench`.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use divan::{Bencher, counter::ItemsCount};
+use hashbrown::HashMap;
 use jiff::Timestamp;
 use serde_json::json;
 use vpa_api::VerticalPodAutoscaler;

@@ -20,6 +20,11 @@ const SETTLE_MAX: Duration = Duration::from_secs(5);
 const SETTLE_POLL: Duration = Duration::from_millis(500);
 /// Questions about rights at once. There are a few dozen, each a millisecond for the API server.
 const REVIEWS_AT_ONCE: usize = 8;
+/// Waits before a question about a right is asked again after an answer of a failing server, or none. The client repeats no
+/// creation that may have been done, but a review leaves nothing behind, and one bad answer to dozens of questions is no
+/// reason to end.
+const REVIEW_WAITS: [Duration; 4] =
+    [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 
 /// A kind that has to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,8 +224,7 @@ async fn refused(cluster: &Cluster, wanted: Vec<Permission>) -> Result<Vec<Permi
     let reviews = &reviews;
     futures::stream::iter(wanted)
         .map(|permission| async move {
-            let answer = reviews.create(&PostParams::default(), &review(&permission)).await;
-            match answer {
+            match ask(reviews, &review(&permission)).await {
                 Ok(answer) => Ok((!answer.status.is_some_and(|status| status.allowed)).then_some(permission)),
                 Err(kube::Error::Api(status)) if status.code == 401 => {
                     Err(Error::Unauthorized { url: cluster.url.clone(), reason: status.message })
@@ -241,6 +245,26 @@ async fn refused(cluster: &Cluster, wanted: Vec<Permission>) -> Result<Vec<Permi
         .try_filter_map(|permission| async move { Ok(permission) })
         .try_collect()
         .await
+}
+
+/// Asks about a right, again where that may help.
+async fn ask(
+    reviews: &Api<SelfSubjectAccessReview>,
+    review: &SelfSubjectAccessReview,
+) -> Result<SelfSubjectAccessReview, kube::Error> {
+    let mut waits = REVIEW_WAITS.iter();
+    loop {
+        let answer = reviews.create(&PostParams::default(), review).await;
+        let again = match &answer {
+            Ok(_) => false,
+            Err(kube::Error::Api(status)) => status.code == 429 || status.code >= 500,
+            Err(_) => true,
+        };
+        match waits.next().filter(|_| again) {
+            Some(wait) => tokio::time::sleep(*wait).await,
+            None => return answer,
+        }
+    }
 }
 
 fn review(permission: &Permission) -> SelfSubjectAccessReview {

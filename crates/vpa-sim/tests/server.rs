@@ -14,7 +14,7 @@ use kube::api::{
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::{Value, json};
-use vpa_sim::{ApiServer, Fault, FaultAction, Options, Running};
+use vpa_sim::{ApiServer, Options, Running};
 
 async fn client(kubeconfig: &str) -> Client {
     let kubeconfig: Kubeconfig = serde_json::from_str(kubeconfig).unwrap();
@@ -338,25 +338,6 @@ async fn service_accounts_are_held_to_their_roles() {
         let answer = reviews.create(&PostParams::default(), &review(verb)).await.unwrap();
         assert_eq!(answer.status.unwrap().allowed, expected, "{verb}");
     }
-}
-
-#[tokio::test]
-async fn scripted_faults_hit_what_they_name() {
-    let (server, client) = start().await;
-    let api: Api<ConfigMap> = Api::namespaced(client, "default");
-    api.create(&PostParams::default(), &config_map("a")).await.unwrap();
-    server.add_fault(Fault {
-        verb: "get".into(),
-        resource: "configmaps".into(),
-        subresource: String::new(),
-        namespace: String::new(),
-        name: String::new(),
-        user_agent: String::new(),
-        times: Some(1),
-        action: FaultAction::Refuse { code: 500, reason: "InternalError".into(), message: "scripted".into() },
-    });
-    assert_eq!(code(api.get("a").await).0, 500);
-    api.get("a").await.unwrap();
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! written anew.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use k8s_openapi::api::core::v1::{Event as KubeEvent, EventSource, ObjectReference};
@@ -22,6 +23,10 @@ use vpa_runtime::clock;
 const QUEUE_MAX: usize = 4096;
 /// Events that are remembered in order to count them up.
 const KNOWN_MAX: usize = 4096;
+/// Attempts to create an event.
+const CREATE_ATTEMPTS: u32 = 3;
+/// First wait between them; doubles.
+const CREATE_WAIT: Duration = Duration::from_millis(250);
 /// Name under which events are written.
 const COMPONENT: &str = "vpa-updater";
 
@@ -104,7 +109,7 @@ impl EventTask {
         let made = make(event, kind, api_version, object, now);
         let (namespace, name) = (object.namespace.clone(), made.metadata.name.clone().unwrap_or_default());
         let api: Api<KubeEvent> = Api::namespaced(self.client.clone(), &namespace);
-        api.create(&PostParams::default(), &made).await?;
+        create(&api, &made).await?;
         self.remember(key, Known { namespace, name, count: 1 });
         Ok(())
     }
@@ -117,6 +122,22 @@ impl EventTask {
             if let Some(oldest) = self.order.pop_front() {
                 self.known.remove(&oldest);
             }
+        }
+    }
+}
+
+/// Creates an event, again where the server broke: its name is its own, so it is never there twice.
+async fn create(api: &Api<KubeEvent>, made: &KubeEvent) -> Result<(), kube::Error> {
+    let mut attempt = 1;
+    loop {
+        match api.create(&PostParams::default(), made).await {
+            // The attempt before was carried out after all.
+            Err(kube::Error::Api(status)) if status.code == 409 && attempt > 1 => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code >= 500 && attempt < CREATE_ATTEMPTS => {
+                tokio::time::sleep(CREATE_WAIT * 2_u32.pow(attempt - 1)).await;
+                attempt += 1;
+            }
+            result => return result.map(drop),
         }
     }
 }

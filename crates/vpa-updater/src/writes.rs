@@ -1,5 +1,7 @@
 //! The calls that carry out a step.
 
+use std::time::Duration;
+
 use k8s_openapi::api::policy::v1::Eviction;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, Preconditions};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -8,6 +10,11 @@ use serde_json::{Value, json};
 use vpa_api::pod::Pod;
 use vpa_core::update::{Action, Outcome, PatchOp, Refusal};
 use vpa_runtime::client::chain;
+
+/// Attempts to annotate a pod that was resized.
+const ANNOTATE_ATTEMPTS: u32 = 3;
+/// First wait between them; doubles.
+const ANNOTATE_WAIT: Duration = Duration::from_millis(250);
 
 /// Carries out what a step asks for.
 pub async fn perform(client: &Client, pod: &Pod, action: &Action) -> Outcome {
@@ -35,18 +42,32 @@ async fn update(pods: &Api<Pod>, pod: &Pod, resize: &[PatchOp], annotate: &[Patc
             return outcome(&error, false);
         }
     }
-    let annotated = match guarded(pod, annotate) {
-        Ok(patch) => pods.patch(name, &PatchParams::default(), &Patch::<()>::Json(patch)).await,
+    let patch = match guarded(pod, annotate) {
+        Ok(patch) => Patch::<()>::Json(patch),
         Err(error) => return Outcome::Transient(format!("the patch cannot be written: {error}")),
     };
-    match annotated {
+    match annotated(pods, name, &patch).await {
         Err(error) if resize.is_empty() => outcome(&error, false),
         Err(error) => {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             tracing::warn!(namespace, pod = name, error = chain(&error), "resized, but not annotated");
             Outcome::Done
         }
-        Ok(_) => Outcome::Done,
+        Ok(()) => Outcome::Done,
+    }
+}
+
+/// Annotates a pod, again where the server broke: nothing else writes the annotation of a resize that is done.
+async fn annotated(pods: &Api<Pod>, name: &str, patch: &Patch<()>) -> Result<(), kube::Error> {
+    let mut attempt = 1;
+    loop {
+        match pods.patch(name, &PatchParams::default(), patch).await {
+            Err(kube::Error::Api(status)) if status.code >= 500 && attempt < ANNOTATE_ATTEMPTS => {
+                tokio::time::sleep(ANNOTATE_WAIT * 2_u32.pow(attempt - 1)).await;
+                attempt += 1;
+            }
+            result => return result.map(drop),
+        }
     }
 }
 

@@ -3,18 +3,12 @@
 use std::time::Duration;
 
 use e2e::bed::Bed;
-use e2e::cluster::SOON;
 use e2e::error::{Error, Result};
 use e2e::programs::Program;
-use e2e::wait::{Seen, wait_for};
 use e2e::workload::Workload;
-use futures::StreamExt;
-use kube::Api;
-use kube::runtime::watcher::{self, Event};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use vpa_api::{Quantity, VerticalPodAutoscaler, VerticalPodAutoscalerCheckpoint};
 
+use crate::follow::{Followed, Observer};
 use crate::recommend::target_within;
 
 const KILLS: u64 = 15;
@@ -50,58 +44,6 @@ pub(crate) async fn a_recommender_killed_at_any_moment_goes_on_where_it_was(bed:
     }
     cluster.clean_up().await;
     Ok(())
-}
-
-/// What is made of all versions of the objects of a kind.
-trait Observer: Clone + Send + Sync + 'static {
-    type Object: kube::Resource<DynamicType = ()>
-        + serde::de::DeserializeOwned
-        + Clone
-        + std::fmt::Debug
-        + Send
-        + Sync
-        + 'static;
-
-    fn see(&mut self, object: &Self::Object);
-}
-
-/// An observer at work, until it is dropped.
-struct Followed<O> {
-    seen: watch::Receiver<O>,
-    task: JoinHandle<()>,
-}
-
-impl<O: Observer> Followed<O> {
-    fn begin(api: Api<O::Object>, observer: O) -> Self {
-        let (sender, seen) = watch::channel(observer);
-        let task = tokio::spawn(async move {
-            let mut events = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
-            while let Some(event) = events.next().await {
-                if let Ok(Event::Apply(object) | Event::InitApply(object)) = event {
-                    sender.send_modify(|observer| observer.see(&object));
-                }
-            }
-        });
-        Self { seen, task }
-    }
-
-    fn now(&self) -> O {
-        self.seen.borrow().clone()
-    }
-
-    async fn until(&self, what: &str, wanted: impl Fn(&O) -> bool) -> Result<O> {
-        wait_for(what, SOON, || async {
-            let seen = self.now();
-            Ok(if wanted(&seen) { Seen::Done(seen) } else { Seen::Not("not yet".to_owned()) })
-        })
-        .await
-    }
-}
-
-impl<O> Drop for Followed<O> {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 /// VPAs that have a recommendation, of which none may go away or become absurd.

@@ -1,5 +1,6 @@
 //! The harness itself.
 
+use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use e2e::cluster::SOON;
 use e2e::error::{Doing, Error, Result};
 use e2e::pods::{describe, is_ready, name, request, restarts};
 use e2e::process::Process;
+use e2e::programs::{Program, Running};
 use e2e::wait::{Seen, wait_for};
 use e2e::workload::Workload;
 use k8s_openapi::api::core::v1::Pod;
@@ -105,4 +107,40 @@ pub(crate) async fn the_cluster_works_without_the_suite(bed: Bed) -> Result<()> 
     }
     cluster.clean_up().await;
     Ok(())
+}
+
+/// The faults of the setting really reach the updater, each kind of them, and not the other programs.
+pub(crate) async fn the_updater_meets_with_every_fault(bed: Bed) -> Result<()> {
+    let cluster = bed.cluster().await?;
+    let mut admission = cluster.start_admission().await?;
+    let mut updater = cluster.start(Program::Updater).await?;
+    wait_for("answers of each kind of fault", SOON, || async {
+        let answers = answers(&updater).await?;
+        let all = ["500", "503", "429", "504"].iter().all(|code| answers.contains_key(*code));
+        Ok(if all { Seen::Done(()) } else { Seen::Not(format!("{answers:?}")) })
+    })
+    .await?;
+    let others = answers(&admission).await?;
+    if others.keys().any(|code| code.starts_with('5') || code == "429") {
+        return Err(Error::expectation(format!("faults reach the admission controller: {others:?}")));
+    }
+    updater.stop().await?;
+    admission.stop().await?;
+    cluster.clean_up().await;
+    Ok(())
+}
+
+/// How many requests of a program were answered with each status code.
+async fn answers(program: &Running) -> Result<BTreeMap<String, f64>> {
+    let page = program.get("/metrics").await;
+    let (_, page) = page.map_err(|error| Error::expectation(format!("no metrics: {error}")))?;
+    let mut answers = BTreeMap::new();
+    for line in page.lines().filter(|line| line.starts_with("vpa_client_requests_total{")) {
+        let code = line.split_once("code=\"").and_then(|(_, rest)| rest.split_once('"'));
+        let count = line.rsplit_once(' ').and_then(|(_, count)| count.parse::<f64>().ok());
+        if let Some(((code, _), count)) = code.zip(count) {
+            *answers.entry(code.to_owned()).or_default() += count;
+        }
+    }
+    Ok(answers)
 }

@@ -1,4 +1,5 @@
-//! End-to-end scenarios, each on every backend that `E2E` names (`sim`, `real` or `both`; `sim` where it is unset).
+//! End-to-end scenarios, each in every setting that `E2E` names (`sim`, `faulty`, `real`, or `both` for all of them; `sim`
+//! where it is unset) and that it is meant for.
 //!
 //! Arguments are parts of scenario names; without one all run. `--list` prints the names. `E2E_JOBS` sets how many run
 //! side by side, `E2E_KEEP_LOGS=1` keeps the logs of those that pass.
@@ -6,8 +7,11 @@
 mod admit;
 mod chart;
 mod crash;
+mod explain;
+mod follow;
 mod harness;
 mod history;
+mod limits;
 mod operation;
 mod recommend;
 mod update;
@@ -18,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use e2e::bed::{Bed, Beds, Clusters};
-use e2e::runner::{self, Backend, Options, Scenario};
+use e2e::runner::{self, Options, Scenario, Setting};
 
 /// Time for one scenario: the slowest takes well under one minute on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -32,17 +36,17 @@ static WEBHOOK_CONFIGURATION: tokio::sync::Mutex<()> = tokio::sync::Mutex::const
 
 /// Declares a scenario of an async function of the same name.
 macro_rules! scenario {
-    ($module:ident :: $name:ident on $($backend:ident),+) => {
-        Scenario { name: stringify!($name), backends: &[$(Backend::$backend),+], run: |bed| Box::pin($module::$name(bed)) }
+    ($module:ident :: $name:ident on $($setting:ident),+) => {
+        Scenario { name: stringify!($name), settings: &[$(Setting::$setting),+], run: |bed| Box::pin($module::$name(bed)) }
     };
     ($module:ident :: $name:ident) => { scenario!($module::$name on Sim, Real) };
 }
 
 const SCENARIOS: &[Scenario<Bed>] = &[
     // Longest first, so that the last one is short.
-    scenario!(update::without_the_webhook_nothing_is_evicted),
-    scenario!(update::a_stuck_resize_never_evicts_in_mode_in_place),
-    scenario!(update::a_stuck_resize_falls_back_to_eviction),
+    scenario!(update::without_the_webhook_nothing_is_evicted on Sim, Faulty, Real),
+    scenario!(update::a_stuck_resize_never_evicts_in_mode_in_place on Sim, Faulty, Real),
+    scenario!(update::a_stuck_resize_falls_back_to_eviction on Sim, Faulty, Real),
     scenario!(recommend::a_recommendation_appears_and_follows_usage),
     scenario!(recommend::recommenders_share_a_cluster_by_name),
     scenario!(operation::a_second_replica_takes_over),
@@ -50,16 +54,20 @@ const SCENARIOS: &[Scenario<Bed>] = &[
     scenario!(history::history_comes_from_prometheus_once_it_is_there on Real),
     scenario!(crash::a_recommender_killed_at_any_moment_goes_on_where_it_was),
     scenario!(recommend::an_oom_kill_raises_memory),
-    scenario!(update::a_blocked_workload_holds_up_no_other),
-    scenario!(update::recreate_evicts_within_tolerance),
-    scenario!(update::a_resize_in_place_restarts_nothing),
-    scenario!(update::off_and_initial_leave_running_pods_alone),
-    scenario!(update::all_three_shrink_an_oversized_workload),
+    scenario!(update::a_blocked_workload_holds_up_no_other on Sim, Faulty, Real),
+    scenario!(update::recreate_evicts_within_tolerance on Sim, Faulty, Real),
+    scenario!(update::a_resize_in_place_restarts_nothing on Sim, Faulty, Real),
+    scenario!(update::off_and_initial_leave_running_pods_alone on Sim, Faulty, Real),
+    scenario!(update::all_three_shrink_an_oversized_workload on Sim, Faulty, Real),
+    scenario!(limits::an_hourly_limit_lets_one_pod_go_and_no_other on Sim, Faulty, Real),
+    scenario!(limits::a_bounded_step_reaches_the_target_in_several_resizes on Sim, Faulty, Real),
+    scenario!(explain::each_decision_is_told_with_what_led_to_it),
     scenario!(admit::the_webhook_registers_itself),
     scenario!(admit::a_created_pod_gets_the_recommendation),
     scenario!(admit::an_invalid_vpa_is_refused_with_the_field_named),
     scenario!(chart::the_api_server_accepts_the_chart on Real),
     scenario!(harness::the_cluster_works_without_the_suite),
+    scenario!(harness::the_updater_meets_with_every_fault on Faulty),
     scenario!(harness::nothing_outlives_a_killed_run on Sim),
     scenario!(operation::missing_crds_end_a_program_with_a_clear_message),
     scenario!(operation::an_unreachable_cluster_ends_a_program_with_a_clear_message),
@@ -77,8 +85,8 @@ async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let chosen = std::env::var("E2E").ok();
-    let backends = match Backend::chosen(chosen.as_deref()) {
-        Ok(backends) => backends,
+    let settings = match Setting::chosen(chosen.as_deref()) {
+        Ok(settings) => settings,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);
@@ -87,7 +95,7 @@ async fn main() -> ExitCode {
     let jobs = std::env::var("E2E_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(JOBS);
     let logs = logs();
     let filters = args.into_iter().filter(|arg| !arg.starts_with('-')).collect();
-    let options = Options { backends, filters, jobs, deadline: DEADLINE, logs: logs.clone() };
+    let options = Options { settings, filters, jobs, deadline: DEADLINE, logs: logs.clone() };
     let clusters = Arc::new(Clusters::new(logs));
     if let Err(error) = prepare(&clusters, &options).await {
         eprintln!("e2e: {error}");
@@ -105,7 +113,7 @@ async fn main() -> ExitCode {
 /// Has what is missing built before the clock of any scenario runs, and fails with one line if it cannot be.
 async fn prepare(clusters: &Clusters, options: &Options) -> e2e::error::Result<()> {
     e2e::programs::folder()?;
-    if options.backends.contains(&Backend::Real) {
+    if options.settings.contains(&Setting::Real) {
         clusters.tools().await?;
     }
     Ok(())

@@ -253,7 +253,7 @@ pub(crate) async fn all_three_shrink_an_oversized_workload(bed: Bed) -> Result<(
     Ok(())
 }
 
-fn uids(pods: &[Pod]) -> BTreeSet<String> {
+pub(crate) fn uids(pods: &[Pod]) -> BTreeSet<String> {
     pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect()
 }
 
@@ -276,7 +276,7 @@ async fn event_about(cluster: &Cluster, reason: &str) -> Result<()> {
 }
 
 /// A request as the kubelet says it holds for the container `app`.
-fn in_force(pod: &Pod, resource: &str) -> String {
+pub(crate) fn in_force(pod: &Pod, resource: &str) -> String {
     let status = pod.status.as_ref().and_then(|status| {
         status.container_statuses.as_ref()?.iter().find(|container| container.name == "app")
     });

@@ -23,6 +23,7 @@ impl VpaWork {
             && !resize.is_empty()
         {
             cx.memory.restarts.watch(&self.key, &candidate.pod, cx.now);
+            cx.memory.note_resize(&self.key, &candidate.pod);
         }
         match &candidate.action {
             Action::Evict { fallback } => self.on_eviction(candidate, *fallback, outcome, cx),
@@ -46,7 +47,7 @@ impl VpaWork {
                 self.groups.note_eviction(&pod);
                 self.tally.evicted += 1;
                 let siblings: Vec<&Pod> = self.pods.iter().map(|work| work.pod.as_ref()).collect();
-                cx.memory.note_eviction(&self.key, &pod, &siblings, cx.now);
+                cx.memory.note_eviction(&self.key, &pod, &candidate.after, &siblings, cx.now);
                 self.pods[candidate.index].verdict = Some(Verdict::Evicted(fallback));
                 return;
             }

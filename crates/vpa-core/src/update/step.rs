@@ -89,10 +89,12 @@ impl Outcome {
     /// Sorts an error answer of the API server.
     ///
     /// An overloaded or failing server, a conflict and a missing pod pass: the pod is looked at again in the next pass.
-    /// 429 to an eviction is the refusal of a PodDisruptionBudget, which passes too.
+    /// 429 to an eviction is the refusal of a PodDisruptionBudget, which passes too. A server that failed or gave up on
+    /// the way may have carried the call out.
     pub fn of_status(refusal: Refusal, eviction: bool) -> Self {
         match refusal.code {
             429 if eviction => Self::Blocked(refusal.message),
+            500 | 502 | 504 => Self::Unknown(refusal.message),
             404 | 409 | 429 | 500.. => Self::Transient(refusal.message),
             _ => Self::Refused(refusal),
         }

@@ -1,5 +1,10 @@
 //! Small clusters for tests of the updater.
 
+// Each test file takes what it needs.
+#![allow(dead_code)]
+
+pub(crate) mod world;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -99,3 +99,28 @@ async fn rights_that_come_a_moment_later_are_waited_for() {
     let mute = Api::new(|_| Answer::status(404, "NotFound"));
     permissions(&mute.cluster(), &[Permission::new("get", "", "pods", "find pods")]).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_question_about_a_right_outlives_a_failing_server() {
+    let wanted = Permission::read("", "pods", "find pods");
+    for code in [429, 500, 503, 504] {
+        let mut asked = 0;
+        let api = Api::scripted(move |call: &Call| {
+            asked += 1;
+            if asked % 5 == 0 || asked < 4 {
+                return Answer::status(code, "Scripted");
+            }
+            let mut review: Value = serde_json::from_str(&call.body).unwrap();
+            review["status"] = json!({"allowed": review["spec"]["resourceAttributes"]["verb"] != "watch"});
+            Answer::ok(review.to_string())
+        });
+        let error = permissions(&api.cluster(), &wanted).await.unwrap_err();
+        let Error::PermissionMissing(missing) = &error else { panic!("{code}: {error}") };
+        assert_eq!(missing.len(), 1, "{code}: {error}");
+    }
+    // One that goes on failing is out of reach, after a bounded number of attempts.
+    let api = Api::new(|_| Answer::status(503, "Scripted"));
+    let error = permissions(&api.cluster(), &wanted[..1]).await.unwrap_err();
+    assert_eq!(error.exit_code(), 3, "{error}");
+    assert_eq!(api.calls().len(), 1 + REVIEW_WAITS.len());
+}

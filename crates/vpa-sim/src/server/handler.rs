@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, StatusCode, header};
@@ -17,6 +17,9 @@ use super::state::{Call, Form, State};
 use super::value::{at_mut, text};
 use super::write::Part;
 use super::{delete, discovery, eviction, pods, read, watch, write};
+
+/// Where an administrator scripts faults: POST adds one, DELETE removes all.
+const FAULTS_PATH: &str = "/vpa-sim/faults";
 
 /// Answers any request.
 pub(crate) async fn handle(state: Arc<State>, request: Request) -> Response {
@@ -35,28 +38,34 @@ fn text_header<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+/// The whole body, if it is not too large.
+async fn read_body(body: Body, bytes_max: usize) -> ApiResult<Bytes> {
+    let body = Limited::new(body, bytes_max).collect().await.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            let message = format!("limit is {bytes_max} bytes");
+            ApiError::new(413, "RequestEntityTooLarge", format!("Request entity too large: {message}"))
+        } else {
+            ApiError::bad_request(format!("the body could not be read: {error}"))
+        }
+    })?;
+    Ok(body.to_bytes())
+}
+
 async fn respond(state: &Arc<State>, request: Request) -> ApiResult<Response> {
     let (parts, body) = request.into_parts();
     let user = state.tokens.identify(text_header(&parts.headers, &header::AUTHORIZATION))?;
-    let body = Limited::new(body, state.body_bytes_max)
-        .collect()
-        .await
-        .map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                let message = format!("limit is {} bytes", state.body_bytes_max);
-                ApiError::new(413, "RequestEntityTooLarge", format!("Request entity too large: {message}"))
-            } else {
-                ApiError::bad_request(format!("the body could not be read: {error}"))
-            }
-        })?
-        .to_bytes();
+    let body = read_body(body, state.body_bytes_max).await?;
     let path = parts.uri.path();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let agent = text_header(&parts.headers, &header::USER_AGENT).unwrap_or_default();
     let Some(resource) = ResourcePath::parse(path) else {
+        // A fault that fits everything must not hit the request that removes it.
+        if path.trim_end_matches('/') != FAULTS_PATH {
+            state.faults.pass(&ResourcePath::default(), Verb::Get, agent).await?;
+        }
         return outside_resources(state, &parts.method, path, &user, &body);
     };
     let verb = Verb::of(&parts.method, &resource, &query)?;
-    let agent = text_header(&parts.headers, &header::USER_AGENT).unwrap_or_default();
     state.faults.pass(&resource, verb, agent).await?;
     match resource.group.as_str() {
         "metrics.k8s.io" | "external.metrics.k8s.io" => {
@@ -238,7 +247,7 @@ fn outside_resources(
 ) -> ApiResult<Response> {
     match path.trim_end_matches('/') {
         "/readyz" | "/healthz" | "/livez" => return Ok((StatusCode::OK, "ok").into_response()),
-        "/vpa-sim/faults" if *user == User::admin() => return script_faults(state, method, body),
+        FAULTS_PATH if *user == User::admin() => return script_faults(state, method, body),
         _ => {}
     }
     if method != Method::GET {

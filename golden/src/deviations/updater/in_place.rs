@@ -37,11 +37,11 @@ fn some_deferred(input: &Value) -> bool {
     })
 }
 
-fn has_recommendation(input: &Value) -> bool {
+pub(super) fn has_recommendation(input: &Value) -> bool {
     input.pointer("/vpa/status/recommendation").is_some_and(|recommendation| !recommendation.is_null())
 }
 
-fn recommendation<'a>(container: &Value, input: &'a Value) -> Option<&'a Value> {
+pub(super) fn recommendation<'a>(container: &Value, input: &'a Value) -> Option<&'a Value> {
     let all = list(input, "/vpa/status/recommendation/containerRecommendations");
     all.iter().find(|recommendation| recommendation["containerName"] == container["name"])
 }
@@ -92,7 +92,7 @@ fn is_due(pod: &Value, case: &Value) -> bool {
 }
 
 /// Seconds of a time like `2026-08-15T12:00:00Z`, from some day on; good for differences within a month.
-fn seconds(time: &str) -> i64 {
+pub(super) fn seconds(time: &str) -> i64 {
     let part =
         |from: usize| time.get(from..from + 2).and_then(|digits| digits.parse::<i64>().ok()).unwrap_or(0);
     ((part(8) * 24 + part(11)) * 60 + part(14)) * 60 + part(17)
@@ -130,7 +130,7 @@ fn requests_ops(pod: &Value, index: usize, recommendation: &Value) -> Vec<Value>
     ops
 }
 
-fn limits(container: &Value) -> Vec<(&String, &Value)> {
+pub(super) fn limits(container: &Value) -> Vec<(&String, &Value)> {
     container.pointer("/resources/limits").and_then(Value::as_object).into_iter().flatten().collect()
 }
 
@@ -211,7 +211,7 @@ pub(super) fn rewrite(case: &mut Value) {
 }
 
 /// The resize of a pod without limits, for pods that the reference had no budget left for.
-fn simple_update(pod: &Value, case: &Value) -> Option<Value> {
+pub(super) fn simple_update(pod: &Value, case: &Value) -> Option<Value> {
     let containers = list(pod, "/spec/containers");
     if containers.iter().any(|container| !limits(container).is_empty()) {
         return None;

@@ -1,9 +1,11 @@
 //! Deviations of the updater cases.
 
 mod budget;
+mod counts;
 mod in_place;
 mod json;
 mod passes;
+mod stuck;
 
 use serde_json::{Value, json};
 
@@ -94,6 +96,13 @@ pub(super) const RULES: &[Deviation] = &[
                 && pods.iter().any(has_bare_owner_reference)
         },
         rewrite: |_, _, case| passes::rewrite_evictions_of_all(case),
+    },
+    Deviation {
+        id: "fallback-first-and-timed-by-attempt",
+        reason: "in mode InPlaceOrRecreate resizes of other pods starve one whose fallback is due, for ever; the time of a \
+                 fallback goes by the pod's name and is never cleared; patches that change nothing are sent",
+        applies: |file, _, input| file == "loop.json" && stuck::applies(input),
+        rewrite: |_, _, case| stuck::rewrite(case),
     },
 ];
 

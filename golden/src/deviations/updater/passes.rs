@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::budget::{Scene, is_pending};
+use super::counts::{add, count_failures, put_failures};
 use super::in_place::{changes_nothing, phase, qos, skips_budget};
 use super::json::{annotations, list, number, text};
 
@@ -106,11 +107,11 @@ pub(super) fn rewrite_unknown_owner(case: &mut Value) {
     }
 }
 
-fn name_of(vpa: &Value) -> String {
+pub(super) fn name_of(vpa: &Value) -> String {
     format!("{}/{}", text(vpa, "/metadata/namespace"), text(vpa, "/metadata/name"))
 }
 
-fn mode(vpa: &Value) -> &str {
+pub(super) fn mode(vpa: &Value) -> &str {
     match text(vpa, "/spec/updatePolicy/updateMode") {
         "" | "Auto" => "Recreate",
         mode => mode,
@@ -118,7 +119,7 @@ fn mode(vpa: &Value) -> &str {
 }
 
 /// A case of one VPA and these pods.
-fn scene_of(case: &Value, one: &Value, vpa: &Value, pods: Vec<Value>) -> Value {
+pub(super) fn scene_of(case: &Value, one: &Value, vpa: &Value, pods: Vec<Value>) -> Value {
     let part = |key: &str| case.get(key).cloned().unwrap_or(json!({}));
     json!({
         "vpa": vpa, "pods": pods, "controllers": one["controllers"],
@@ -127,7 +128,7 @@ fn scene_of(case: &Value, one: &Value, vpa: &Value, pods: Vec<Value>) -> Value {
 }
 
 /// The pods that a VPA controls, in order.
-fn controlled(one: &Value, vpa: &str) -> Vec<Value> {
+pub(super) fn controlled(one: &Value, vpa: &str) -> Vec<Value> {
     let names = one["want"]["controlled"][vpa].as_array().cloned().unwrap_or_default();
     let named = |pod: &&Value| names.contains(&json!(super::budget::full_name(pod)));
     list(one, "/pods").iter().filter(named).cloned().collect()
@@ -160,6 +161,8 @@ struct Beyond {
     failed: BTreeMap<(String, u32), i64>,
     /// Failures that the reference has counted in earlier loops.
     failed_before: i64,
+    /// Pods skipped for the sake of an attempt that is not made here.
+    skipped: i64,
     /// UIDs of pods whose infeasible resize is remembered.
     remembered: BTreeSet<String>,
 }
@@ -216,6 +219,10 @@ fn rewrite_vpa(one: &mut Value, before: &Value, case: &Value, boosts: bool, beyo
     for block in blocks(before, &name) {
         let Some(pod) = scene.pods.iter().find(|pod| is_of(&block, pod)).cloned() else { continue };
         let fails = block.iter().any(|entry| entry["call"] == "resize" && entry["failed"] == true);
+        if block[0]["event"].is_string() && !beyond.remembered.contains(text(&pod, "/metadata/uid")) {
+            beyond.skipped += 1;
+            continue;
+        }
         if is_boosted(&pod) || block[0]["event"].is_string() {
             boosts_done += i64::from(!fails && block[0]["event"].is_null());
             if let Some(group) = scene.group_mut(&pod).filter(|_| !fails && block[0]["event"].is_null()) {
@@ -239,10 +246,8 @@ fn rewrite_vpa(one: &mut Value, before: &Value, case: &Value, boosts: bool, beyo
         let free = scene.group(pod).is_some_and(|group| group.disruptable()) || skips_budget(pod, case);
         let uid = text(pod, "/metadata/uid").to_owned();
         let tried = *ready && free && qos(pod, &[]) == qos(pod, ops);
-        if phase(pod) == "Infeasible" && !tried && !beyond.remembered.contains(&uid) {
-            // It is remembered when it is tried again.
-            one["want"]["infeasibleAttempts"].as_object_mut().map(|attempts| attempts.remove(&uid));
-        } else if one["want"]["infeasibleAttempts"].get(&uid).is_some() {
+        // What was not tried is not found infeasible.
+        if tried && one["want"]["infeasibleAttempts"].get(&uid).is_some() {
             beyond.remembered.insert(uid);
         }
         if !tried || changes_nothing(pod, ops) {
@@ -259,6 +264,7 @@ fn rewrite_vpa(one: &mut Value, before: &Value, case: &Value, boosts: bool, beyo
         }
     }
     set_actions(&mut one["want"]["actions"], &name, kept);
+    forget_untried(&mut one["want"]["infeasibleAttempts"], &scene, &beyond.remembered);
     let size = scene.pods.len().checked_ilog2().unwrap_or(0);
     *beyond.updated.entry(size).or_default() += theirs_done - ours_done;
     for (reason, count) in errors {
@@ -279,6 +285,9 @@ fn rewrite_vpa(one: &mut Value, before: &Value, case: &Value, boosts: bool, beyo
         let updated = format!("vpa_updater_in_place_updated_pods_total{{{labels},vpa_size_log2=\"{size}\"}}");
         add(metrics, &updated, -more, true);
     }
+    let skipped =
+        format!("vpa_updater_in_place_infeasible_skip_pods_total{{{labels},vpa_size_log2=\"{size}\"}}");
+    add(metrics, &skipped, -beyond.skipped, false);
     let gauge = |name: &str| format!("vpa_updater_{name}{{vpa_size_log2=\"{size}\"}}");
     add(metrics, &gauge("in_place_updatable_pods_total"), ours - theirs, false);
     let none_left = |before: i64, now: i64| if before > 0 && now == 0 { -1 } else { 0 };
@@ -289,6 +298,14 @@ fn rewrite_vpa(one: &mut Value, before: &Value, case: &Value, boosts: bool, beyo
         none_left(theirs_done + boosts_done, ours_done + boosts_done),
         false,
     );
+}
+
+/// Takes out pods of which the reference remembers an attempt that is not made here.
+fn forget_untried(attempts: &mut Value, scene: &Scene, remembered: &BTreeSet<String>) {
+    if let Some(attempts) = attempts.as_object_mut() {
+        let ours = |uid: &String| scene.pods.iter().any(|pod| text(pod, "/metadata/uid") == uid);
+        attempts.retain(|uid, _| !ours(uid) || remembered.contains(uid));
+    }
 }
 
 fn is_ready(pod: &Value, scene: &Scene, case: &Value) -> bool {
@@ -309,40 +326,7 @@ fn failure(one: &Value, pod: &Value) -> String {
     if infeasible { "InPlaceUpdateInfeasible" } else { "InPlaceUpdateError" }.to_owned()
 }
 
-type Metrics = serde_json::Map<String, Value>;
-
-const FAILED: &str = "vpa_updater_failed_in_place_update_attempts_total{";
-
-fn is_failure(key: &str, labels: &str) -> bool {
-    key.starts_with(FAILED) && key.contains(labels) && key.contains("reason=\"InPlaceUpdate")
-}
-
-fn count_failures(metrics: &Metrics, labels: &str) -> i64 {
-    let of = |(key, value): (&String, &Value)| {
-        is_failure(key, labels).then(|| value.as_f64().unwrap_or(0.0) as i64)
-    };
-    metrics.iter().filter_map(of).sum()
-}
-
-fn put_failures(metrics: &mut Metrics, labels: &str, failed: &BTreeMap<(String, u32), i64>) {
-    metrics.retain(|key, _| !is_failure(key, labels));
-    for ((reason, size), count) in failed {
-        let key = format!("{FAILED}reason=\"{reason}\",{labels},vpa_size_log2=\"{size}\"}}");
-        metrics.insert(key, (*count).into());
-    }
-}
-
-/// Adds to a number; a number that is 0 then goes, unless it is a counter.
-fn add(metrics: &mut Metrics, key: &str, more: i64, counter: bool) {
-    let now = metrics.get(key).and_then(Value::as_f64).unwrap_or(0.0) as i64 + more;
-    if now != 0 || counter {
-        metrics.insert(key.to_owned(), now.into());
-    } else {
-        metrics.remove(key);
-    }
-}
-
-fn set_actions(actions: &mut Value, vpa: &str, kept: Vec<Value>) {
+pub(super) fn set_actions(actions: &mut Value, vpa: &str, kept: Vec<Value>) {
     if let Some(actions) = actions.as_object_mut() {
         if kept.is_empty() {
             actions.remove(vpa);
