@@ -79,7 +79,7 @@ impl Explainer {
             "ownersNotKnown": report.unresolved,
             "podsWithoutVpa": report.uncontrolled_pods,
         });
-        serde_json::to_string_pretty(&page).map_err(|error| error.to_string())
+        serde_json::to_string_pretty(&page).map(|text| text + "\n").map_err(|error| error.to_string())
     }
 }
 

@@ -49,13 +49,19 @@ pub struct UpdaterMetrics {
     vpas_with_updated: IntGaugeVec,
     failed_updates: IntCounterVec,
     latency: HistogramVec,
+    own: Own,
+    /// Series that carry the name of a VPA, by `namespace/name`; they go when the VPA goes.
+    series: Mutex<BTreeMap<String, Series>>,
+}
+
+/// Metrics that the Go suite does not have.
+#[derive(Debug)]
+struct Own {
     left_alone: IntGaugeVec,
     incomplete: IntCounterVec,
     update_seconds: HistogramVec,
     unexpected_restarts: IntCounter,
     evictions_stopped: IntGauge,
-    /// Series that carry the name of a VPA, by `namespace/name`; they go when the VPA goes.
-    series: Mutex<BTreeMap<String, Series>>,
 }
 
 /// Families and label values.
@@ -147,26 +153,7 @@ impl UpdaterMetrics {
                 &LATENCY_BUCKETS,
                 &["step"],
             )?,
-            left_alone: gauge("pods_left_alone", "Pods left alone in the last pass, by reason", &["reason"])?,
-            incomplete: counter(
-                "incomplete_passes_total",
-                "Passes that were cut off, by reason",
-                &["reason"],
-            )?,
-            update_seconds: metrics.histogram_vec(
-                "vpa_updater_update_seconds",
-                "Time of an eviction or a resize until the API server's answer, by what it was and how it ended",
-                &REQUEST_BUCKETS,
-                &["action", "outcome"],
-            )?,
-            unexpected_restarts: metrics.counter(
-                "vpa_updater_unexpected_restarts_total",
-                "Containers that restarted on a resize although their resize policy does not ask for it",
-            )?,
-            evictions_stopped: metrics.gauge(
-                "vpa_updater_vpas_with_evictions_stopped",
-                "VPAs whose evictions are stopped, since a pod came back with the resources it had",
-            )?,
+            own: Own::new(metrics)?,
             series: Mutex::default(),
         })
     }
@@ -179,12 +166,12 @@ impl UpdaterMetrics {
     /// Notes how a step ended and how long that took.
     pub fn performed(&self, action: &Action, outcome: &Outcome, took: Duration) {
         let labels = [action_label(action), outcome_label(outcome)];
-        self.update_seconds.with_label_values(&labels).observe(took.as_secs_f64());
+        self.own.update_seconds.with_label_values(&labels).observe(took.as_secs_f64());
     }
 
     /// Notes that a pass did not take place, or was cut off.
     pub fn cut_off(&self, reason: &str) {
-        self.incomplete.with_label_values(&[reason]).inc();
+        self.own.incomplete.with_label_values(&[reason]).inc();
     }
 
     /// Takes in the report of a pass. `exists` tells whether a VPA, as `namespace/name`, is still there.
@@ -192,23 +179,14 @@ impl UpdaterMetrics {
         for gauge in [&self.controlled, &self.evictable, &self.vpas_with_evictable, &self.vpas_with_evicted] {
             gauge.reset();
         }
-        for gauge in [&self.updatable, &self.vpas_with_updatable, &self.vpas_with_updated, &self.left_alone] {
+        for gauge in [&self.updatable, &self.vpas_with_updatable, &self.vpas_with_updated] {
             gauge.reset();
         }
         for vpa in &report.vpas {
             self.observe_gauges(vpa);
             self.observe_counters(vpa);
         }
-        for (_, pod) in report.pods() {
-            if let Verdict::Left(reason) = &pod.verdict {
-                self.left_alone.with_label_values(&[reason.code()]).inc();
-            }
-        }
-        let restarted =
-            report.unexpected_restarts.iter().map(|restart| restart.containers.len()).sum::<usize>();
-        self.unexpected_restarts.inc_by(restarted as u64);
-        let stopped = report.vpas.iter().filter(|vpa| evictions_stopped(vpa)).count();
-        self.evictions_stopped.set(i64::try_from(stopped).unwrap_or(i64::MAX));
+        self.own.observe(report);
         self.forget(exists);
     }
 
@@ -278,6 +256,50 @@ impl UpdaterMetrics {
             }
             stays
         });
+    }
+}
+
+impl Own {
+    fn new(metrics: Metrics<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            left_alone: metrics.gauge_vec(
+                "vpa_updater_pods_left_alone",
+                "Pods left alone in the last pass, by reason",
+                &["reason"],
+            )?,
+            incomplete: metrics.counter_vec(
+                "vpa_updater_incomplete_passes_total",
+                "Passes that were cut off, by reason",
+                &["reason"],
+            )?,
+            update_seconds: metrics.histogram_vec(
+                "vpa_updater_update_seconds",
+                "Time of an eviction or a resize until the API server's answer, by what it was and how it ended",
+                &REQUEST_BUCKETS,
+                &["action", "outcome"],
+            )?,
+            unexpected_restarts: metrics.counter(
+                "vpa_updater_unexpected_restarts_total",
+                "Containers that restarted on a resize although their resize policy does not ask for it",
+            )?,
+            evictions_stopped: metrics.gauge(
+                "vpa_updater_vpas_with_evictions_stopped",
+                "VPAs whose evictions are stopped, since a pod came back with the resources it had",
+            )?,
+        })
+    }
+
+    fn observe(&self, report: &PassReport) {
+        self.left_alone.reset();
+        for (_, pod) in report.pods() {
+            if let Verdict::Left(reason) = &pod.verdict {
+                self.left_alone.with_label_values(&[reason.code()]).inc();
+            }
+        }
+        let restarted = report.unexpected_restarts.iter().map(|restart| restart.containers.len());
+        self.unexpected_restarts.inc_by(restarted.sum::<usize>() as u64);
+        let stopped = report.vpas.iter().filter(|vpa| evictions_stopped(vpa)).count();
+        self.evictions_stopped.set(i64::try_from(stopped).unwrap_or(i64::MAX));
     }
 }
 
