@@ -1,9 +1,10 @@
 //! What the updater counts, under the Go suite's names.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod by_vpa;
+
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use by_vpa::CountersByVpa;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use vpa_core::update::{Action, Outcome, PassReport, Reason, Verdict, VpaReport};
 use vpa_runtime::Error;
@@ -38,20 +39,14 @@ const SIZE_LOG2_MAX: u32 = 31;
 pub struct UpdaterMetrics {
     controlled: IntGaugeVec,
     evictable: IntGaugeVec,
-    evicted: IntCounterVec,
     vpas_with_evictable: IntGaugeVec,
     vpas_with_evicted: IntGaugeVec,
-    failed_evictions: IntCounterVec,
     updatable: IntGaugeVec,
-    updated: IntCounterVec,
-    infeasible_skipped: IntCounterVec,
     vpas_with_updatable: IntGaugeVec,
     vpas_with_updated: IntGaugeVec,
-    failed_updates: IntCounterVec,
     latency: HistogramVec,
+    by_vpa: CountersByVpa,
     own: Own,
-    /// Series that carry the name of a VPA, by `namespace/name`; they go when the VPA goes.
-    series: Mutex<BTreeMap<String, Series>>,
 }
 
 /// Metrics that the Go suite does not have.
@@ -62,18 +57,6 @@ struct Own {
     update_seconds: HistogramVec,
     unexpected_restarts: IntCounter,
     evictions_stopped: IntGauge,
-}
-
-/// Families and label values.
-type Series = BTreeSet<(Family, Vec<String>)>;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Family {
-    Evicted,
-    FailedEvictions,
-    Updated,
-    InfeasibleSkipped,
-    FailedUpdates,
 }
 
 impl UpdaterMetrics {
@@ -87,20 +70,12 @@ impl UpdaterMetrics {
         let gauge = |name: &str, help: &str, labels: &[&str]| {
             metrics.gauge_vec(&format!("vpa_updater_{name}"), help, labels)
         };
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            metrics.counter_vec(&format!("vpa_updater_{name}"), help, labels)
-        };
         Ok(Self {
             controlled: gauge("controlled_pods_total", "Pods that a VPA controls", &by_mode)?,
             evictable: gauge(
                 "evictable_pods_total",
                 "Pods that meet all criteria for an eviction",
                 &by_mode,
-            )?,
-            evicted: counter(
-                "evicted_pods_total",
-                "Pods evicted",
-                &["vpa_size_log2", "update_mode", "vpa_name", "vpa_namespace"],
             )?,
             vpas_with_evictable: gauge(
                 "vpas_with_evictable_pods_total",
@@ -112,25 +87,10 @@ impl UpdaterMetrics {
                 "VPAs of which a pod was evicted in the last pass",
                 &by_mode,
             )?,
-            failed_evictions: counter(
-                "failed_eviction_attempts_total",
-                "Evictions that failed",
-                &["vpa_size_log2", "update_mode", "reason", "vpa_name", "vpa_namespace"],
-            )?,
             updatable: gauge(
                 "in_place_updatable_pods_total",
                 "Pods that meet all criteria for a resize in place",
                 &by_size,
-            )?,
-            updated: counter(
-                "in_place_updated_pods_total",
-                "Pods resized in place",
-                &["vpa_size_log2", "vpa_name", "vpa_namespace"],
-            )?,
-            infeasible_skipped: counter(
-                "in_place_infeasible_skip_pods_total",
-                "Pods skipped since their node cannot take the resize",
-                &["vpa_size_log2", "vpa_name", "vpa_namespace"],
             )?,
             vpas_with_updatable: gauge(
                 "vpas_with_in_place_updatable_pods_total",
@@ -142,19 +102,14 @@ impl UpdaterMetrics {
                 "VPAs of which a pod was resized in place in the last pass",
                 &by_size,
             )?,
-            failed_updates: counter(
-                "failed_in_place_update_attempts_total",
-                "Resizes in place that failed",
-                &["vpa_size_log2", "reason", "vpa_name", "vpa_namespace"],
-            )?,
             latency: metrics.histogram_vec(
                 "vpa_updater_execution_latency_seconds",
                 "Time of the parts of a pass",
                 &LATENCY_BUCKETS,
                 &["step"],
             )?,
+            by_vpa: CountersByVpa::new(metrics)?,
             own: Own::new(metrics)?,
-            series: Mutex::default(),
         })
     }
 
@@ -184,10 +139,10 @@ impl UpdaterMetrics {
         }
         for vpa in &report.vpas {
             self.observe_gauges(vpa);
-            self.observe_counters(vpa);
+            self.by_vpa.observe(vpa, &size_log2(vpa));
         }
         self.own.observe(report);
-        self.forget(exists);
+        self.by_vpa.forget(exists);
     }
 
     fn observe_gauges(&self, vpa: &VpaReport) {
@@ -205,57 +160,6 @@ impl UpdaterMetrics {
         }
         self.vpas_with_evicted.with_label_values(&by_mode).add(i64::from(vpa.tally.evicted > 0));
         self.vpas_with_updated.with_label_values(&by_size).add(i64::from(vpa.tally.resized > 0));
-    }
-
-    fn observe_counters(&self, vpa: &VpaReport) {
-        let (size, tally) = (size_log2(vpa), &vpa.tally);
-        let (mode, name, namespace) = (vpa.mode.clone(), vpa.name.clone(), vpa.namespace.clone());
-        let plain = vec![size.clone(), name.clone(), namespace.clone()];
-        let moded = vec![size.clone(), mode.clone(), name.clone(), namespace.clone()];
-        // Also with 0, so that a rate over the series begins with the VPA.
-        self.count(vpa, Family::Evicted, moded, tally.evicted);
-        self.count(vpa, Family::Updated, plain.clone(), tally.resized);
-        if tally.infeasible_skipped > 0 {
-            self.count(vpa, Family::InfeasibleSkipped, plain, tally.infeasible_skipped);
-        }
-        for (reason, count) in &tally.failed_evictions {
-            let labels =
-                vec![size.clone(), mode.clone(), (*reason).to_owned(), name.clone(), namespace.clone()];
-            self.count(vpa, Family::FailedEvictions, labels, *count);
-        }
-        for (reason, count) in &tally.failed_resizes {
-            let labels = vec![size.clone(), (*reason).to_owned(), name.clone(), namespace.clone()];
-            self.count(vpa, Family::FailedUpdates, labels, *count);
-        }
-    }
-
-    fn count(&self, vpa: &VpaReport, family: Family, labels: Vec<String>, count: usize) {
-        self.family(family).with_label_values(&labels).inc_by(count as u64);
-        let key = format!("{}/{}", vpa.namespace, vpa.name);
-        self.series.lock().entry(key).or_default().insert((family, labels));
-    }
-
-    fn family(&self, family: Family) -> &IntCounterVec {
-        match family {
-            Family::Evicted => &self.evicted,
-            Family::FailedEvictions => &self.failed_evictions,
-            Family::Updated => &self.updated,
-            Family::InfeasibleSkipped => &self.infeasible_skipped,
-            Family::FailedUpdates => &self.failed_updates,
-        }
-    }
-
-    fn forget(&self, exists: impl Fn(&str) -> bool) {
-        self.series.lock().retain(|vpa, series| {
-            let stays = exists(vpa);
-            if !stays {
-                for (family, labels) in series.iter() {
-                    // It is there, unless somebody removed it already.
-                    let _ = self.family(*family).remove_label_values(labels);
-                }
-            }
-            stays
-        });
     }
 }
 

@@ -127,6 +127,17 @@ pub struct Tally {
     pub failed_resizes: BTreeMap<&'static str, usize>,
 }
 
+impl Tally {
+    /// Whether nothing was tried.
+    pub fn is_nothing(&self) -> bool {
+        self.evicted == 0
+            && self.resized == 0
+            && self.infeasible_skipped == 0
+            && self.failed_evictions.is_empty()
+            && self.failed_resizes.is_empty()
+    }
+}
+
 /// Reasons under which failures are counted; the Go suite's words.
 pub mod failure {
     /// The API server refused an eviction.
