@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::budget::{Scene, is_pending};
 use super::counts::{add, count_failures, put_failures};
@@ -270,34 +270,60 @@ fn rewrite_vpa(one: &mut Value, before: &Value, case: &Value, boosts: bool, beyo
     for (reason, count) in errors {
         *beyond.failed.entry((reason, size)).or_default() += count;
     }
-    let labels = format!(
-        "vpa_name=\"{}\",vpa_namespace=\"{}\"",
-        text(vpa, "/metadata/name"),
-        text(vpa, "/metadata/namespace")
-    );
-    let Some(metrics) = one["want"]["metrics"].as_object_mut() else { return };
-    let failed = count_failures(metrics, &labels);
-    // A pod without a budget of its own counts as a failure without a call.
-    let theirs = rest.len() as i64 + (failed - beyond.failed_before - fails_seen).max(0);
-    beyond.failed_before = failed;
-    put_failures(metrics, &labels, &beyond.failed);
-    for (size, more) in &beyond.updated {
-        let updated = format!("vpa_updater_in_place_updated_pods_total{{{labels},vpa_size_log2=\"{size}\"}}");
-        add(metrics, &updated, -more, true);
+    let counts = Counts {
+        tried: rest.len() as i64,
+        ours,
+        ours_done: ours_done + boosts_done,
+        theirs_done: theirs_done + boosts_done,
+        fails_seen,
+    };
+    if let Some(metrics) = one["want"]["metrics"].as_object_mut() {
+        counts.put(metrics, vpa, size, beyond);
     }
-    let skipped =
-        format!("vpa_updater_in_place_infeasible_skip_pods_total{{{labels},vpa_size_log2=\"{size}\"}}");
-    add(metrics, &skipped, -beyond.skipped, false);
-    let gauge = |name: &str| format!("vpa_updater_{name}{{vpa_size_log2=\"{size}\"}}");
-    add(metrics, &gauge("in_place_updatable_pods_total"), ours - theirs, false);
-    let none_left = |before: i64, now: i64| if before > 0 && now == 0 { -1 } else { 0 };
-    add(metrics, &gauge("vpas_with_in_place_updatable_pods_total"), none_left(theirs, ours), false);
-    add(
-        metrics,
-        &gauge("vpas_with_in_place_updated_pods_total"),
-        none_left(theirs_done + boosts_done, ours_done + boosts_done),
-        false,
-    );
+}
+
+/// What a pass in mode `InPlace` counts for one VPA, here and in the reference.
+struct Counts {
+    /// Pods that the reference takes up.
+    tried: i64,
+    /// Pods that are ready here.
+    ours: i64,
+    /// Resizes that get through, ends of boosts included.
+    ours_done: i64,
+    theirs_done: i64,
+    /// Resizes of the reference that fail.
+    fails_seen: i64,
+}
+
+impl Counts {
+    /// Sets the metrics of the VPA right.
+    fn put(&self, metrics: &mut Map<String, Value>, vpa: &Value, size: u32, beyond: &mut Beyond) {
+        let labels = format!(
+            "vpa_name=\"{}\",vpa_namespace=\"{}\"",
+            text(vpa, "/metadata/name"),
+            text(vpa, "/metadata/namespace")
+        );
+        let failed = count_failures(metrics, &labels);
+        // A pod without a budget of its own counts as a failure without a call.
+        let theirs = self.tried + (failed - beyond.failed_before - self.fails_seen).max(0);
+        beyond.failed_before = failed;
+        put_failures(metrics, &labels, &beyond.failed);
+        for (size, more) in &beyond.updated {
+            let updated =
+                format!("vpa_updater_in_place_updated_pods_total{{{labels},vpa_size_log2=\"{size}\"}}");
+            add(metrics, &updated, -more, true);
+        }
+        let skipped =
+            format!("vpa_updater_in_place_infeasible_skip_pods_total{{{labels},vpa_size_log2=\"{size}\"}}");
+        add(metrics, &skipped, -beyond.skipped, false);
+        let gauge = |name: &str| format!("vpa_updater_{name}{{vpa_size_log2=\"{size}\"}}");
+        add(metrics, &gauge("in_place_updatable_pods_total"), self.ours - theirs, false);
+        let none_left = |before: i64, now: i64| if before > 0 && now == 0 { -1 } else { 0 };
+        let [with_updatable, with_updated] =
+            ["updatable", "updated"].map(|name| gauge(&format!("vpas_with_in_place_{name}_pods_total")));
+        add(metrics, &with_updatable, none_left(theirs, self.ours), false);
+        add(metrics, &with_updated, none_left(self.theirs_done, self.ours_done), false);
+    }
 }
 
 /// Takes out pods of which the reference remembers an attempt that is not made here.
