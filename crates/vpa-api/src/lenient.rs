@@ -11,6 +11,27 @@ where
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// Takes `null` for an empty list, and no more room than the list needs: a list that grows has room for four, most have one
+/// entry, and there is one for each of tens of thousands of objects.
+pub(crate) fn exact_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    exact_list_or_none(deserializer).map(Option::unwrap_or_default)
+}
+
+/// As [`exact_list`], where `null` and missing differ from empty.
+pub(crate) fn exact_list_or_none<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let mut list = Option::<Vec<T>>::deserialize(deserializer)?;
+    list.iter_mut().for_each(Vec::shrink_to_fit);
+    Ok(list)
+}
+
 /// Whether a list or map is missing or empty.
 pub(crate) fn none_or_empty<T: Default + PartialEq>(value: &Option<T>) -> bool {
     value.as_ref().is_none_or(is_default)

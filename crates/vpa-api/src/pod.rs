@@ -11,7 +11,7 @@ use kube::Resource;
 use serde::{Deserialize, Serialize};
 
 use crate::ResourceList;
-use crate::lenient::null_as_default;
+use crate::lenient::{exact_list, null_as_default};
 
 /// A pod.
 #[derive(Resource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,10 +33,10 @@ pub struct Pod {
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
     /// Main containers.
-    #[serde(deserialize_with = "null_as_default")]
+    #[serde(deserialize_with = "exact_list")]
     pub containers: Vec<Container>,
     /// Containers that run before the main ones; native sidecars among them ([`Container::is_sidecar`]).
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "exact_list", skip_serializing_if = "Vec::is_empty")]
     pub init_containers: Vec<Container>,
     /// Node, once the pod is scheduled.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,7 +59,7 @@ pub struct Container {
     #[serde(deserialize_with = "null_as_default")]
     pub resources: ResourceRequirements,
     /// What a resize does to the running container, by resource.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "exact_list", skip_serializing_if = "Vec::is_empty")]
     pub resize_policy: Vec<ContainerResizePolicy>,
     /// `Always` makes an init container a native sidecar.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,13 +109,13 @@ pub struct PodStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
     /// Ready, and the states of a resize.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "exact_list", skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<PodCondition>,
     /// State of the main containers.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "exact_list", skip_serializing_if = "Vec::is_empty")]
     pub container_statuses: Vec<ContainerStatus>,
     /// State of the init containers.
-    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "exact_list", skip_serializing_if = "Vec::is_empty")]
     pub init_container_statuses: Vec<ContainerStatus>,
 }
 

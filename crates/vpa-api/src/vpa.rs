@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 // Required fields are read as missing or null too, as Go reads them; only the schema demands them.
-use crate::lenient::{none_or_empty, null_as_default};
+use crate::lenient::{exact_list_or_none, none_or_empty, null_as_default};
 use crate::open_enum::open_enum;
 use crate::{Quantity, ResourceList, schema};
 
@@ -71,7 +71,7 @@ pub struct VerticalPodAutoscalerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_policy: Option<PodResourcePolicy>,
     /// The recommender that serves this object; none means the default one. At most one entry.
-    #[serde(default, skip_serializing_if = "none_or_empty")]
+    #[serde(default, deserialize_with = "exact_list_or_none", skip_serializing_if = "none_or_empty")]
     pub recommenders: Option<Vec<VerticalPodAutoscalerRecommenderSelector>>,
     /// More resources while a pod starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ pub struct PodUpdatePolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_replicas: Option<i32>,
     /// Conditions on the direction of a change, all of which must hold before a pod is disrupted.
-    #[serde(default, skip_serializing_if = "none_or_empty")]
+    #[serde(default, deserialize_with = "exact_list_or_none", skip_serializing_if = "none_or_empty")]
     pub eviction_requirements: Option<Vec<EvictionRequirement>>,
     /// A container that was OOM-killed sooner than this many seconds after its start makes its pod due at once.
     #[serde(default, rename = "evictAfterOOMSeconds", skip_serializing_if = "Option::is_none")]
@@ -154,7 +154,7 @@ open_enum! {
 #[serde(rename_all = "camelCase")]
 pub struct PodResourcePolicy {
     /// One entry a container; the name `*` serves those without one.
-    #[serde(default, skip_serializing_if = "none_or_empty")]
+    #[serde(default, deserialize_with = "exact_list_or_none", skip_serializing_if = "none_or_empty")]
     pub container_policies: Option<Vec<ContainerResourcePolicy>>,
 }
 
@@ -268,7 +268,7 @@ pub struct VerticalPodAutoscalerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommendation: Option<RecommendedPodResources>,
     /// State of the VPA, by condition type.
-    #[serde(default, skip_serializing_if = "none_or_empty")]
+    #[serde(default, deserialize_with = "exact_list_or_none", skip_serializing_if = "none_or_empty")]
     pub conditions: Option<Vec<VerticalPodAutoscalerCondition>>,
     /// Generation of the spec that this status answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -281,7 +281,7 @@ pub struct VerticalPodAutoscalerStatus {
 #[serde(rename_all = "camelCase")]
 pub struct RecommendedPodResources {
     /// One entry a container.
-    #[serde(default, skip_serializing_if = "none_or_empty")]
+    #[serde(default, deserialize_with = "exact_list_or_none", skip_serializing_if = "none_or_empty")]
     pub container_recommendations: Option<Vec<RecommendedContainerResources>>,
 }
 

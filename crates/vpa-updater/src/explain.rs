@@ -9,7 +9,7 @@ use vpa_core::policy::{current_resources, process};
 use vpa_core::update::{PassReport, PodReport, ResizePhase, Verdict, VpaReport};
 use vpa_runtime::server::Asked;
 
-use crate::journal::{Journal, amounts};
+use crate::journal::Journal;
 use crate::narrate::{detail, words};
 
 /// Pods on a page where nothing else is asked for.
@@ -137,9 +137,9 @@ fn explain(vpa: &VpaReport, pod: &PodReport) -> Value {
         let recommended = recommended.iter().find(|r| r.container_name.as_deref() == Some(&*container.name));
         json!({
             "name": container.name,
-            "requests": requests.map(amounts),
-            "limits": limits.map(amounts),
-            "specRequests": container.resources.requests.as_ref().map(amounts),
+            "requests": requests,
+            "limits": limits,
+            "specRequests": container.resources.requests,
             "recommendation": recommended,
         })
     });

@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::{Map, Value, json};
-use vpa_api::ResourceList;
+use serde::{Serialize, Serializer};
 use vpa_api::pod::ResourceRequirements;
 use vpa_core::update::{Action, Outcome, Step};
 
 /// Attempts that are kept of one VPA.
 const ATTEMPTS_PER_VPA: usize = 16;
-/// Attempts that are kept in all: some 5 MB.
-const ATTEMPTS_MAX: usize = 8192;
+/// Attempts that are kept in all: some 4 MB with one container a pod.
+const ATTEMPTS_MAX: usize = 4096;
 
 /// One attempt to update a pod.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -30,9 +28,11 @@ pub struct Attempt {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<&'static str>,
     /// Requests and limits of each container before.
-    pub from: Value,
+    #[serde(serialize_with = "by_container")]
+    pub from: Box<[Amounts]>,
     /// Those that the container, or that of the replacement, gets.
-    pub to: Value,
+    #[serde(serialize_with = "by_container")]
+    pub to: Box<[Amounts]>,
     /// How it ended: see [`outcome_label`].
     pub outcome: &'static str,
     /// What the API server said, where it did not take it.
@@ -40,6 +40,13 @@ pub struct Attempt {
     pub message: Option<String>,
     /// Time until the answer, in milliseconds.
     pub took_ms: u64,
+}
+
+/// What one container has, by its name.
+pub type Amounts = (Box<str>, ResourceRequirements);
+
+fn by_container<S: Serializer>(list: &[Amounts], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(list.iter().map(|(name, resources)| (name, resources)))
 }
 
 /// The last attempts of each VPA.
@@ -143,30 +150,18 @@ fn message(outcome: &Outcome) -> Option<&str> {
 }
 
 /// Requests and limits of the main containers by name.
-fn resources<'a>(step: &'a Step, of: impl Fn(usize) -> Option<&'a ResourceRequirements>) -> Value {
+fn resources<'a>(step: &'a Step, of: impl Fn(usize) -> Option<&'a ResourceRequirements>) -> Box<[Amounts]> {
     let containers = step.pod.spec.containers.iter().enumerate();
     containers
-        .filter_map(|(index, container)| Some((container.name.to_string(), requirements(of(index)?))))
-        .collect::<Map<_, _>>()
-        .into()
-}
-
-/// Requests and limits as a pod's spec writes them.
-pub(crate) fn requirements(resources: &ResourceRequirements) -> Value {
-    let list = |list: &Option<ResourceList>| list.as_ref().map_or(Value::Null, amounts);
-    let both = [("requests", list(&resources.requests)), ("limits", list(&resources.limits))];
-    both.into_iter().filter(|(_, list)| !list.is_null()).map(|(name, list)| (name.to_owned(), list)).collect()
-}
-
-/// Amounts as a pod's spec writes them.
-pub(crate) fn amounts(list: &ResourceList) -> Value {
-    json!(list)
+        .filter_map(|(index, container)| Some((container.name.as_str().into(), of(index)?.clone())))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use serde_json::json;
     use vpa_core::update::StepId;
 
     use super::*;

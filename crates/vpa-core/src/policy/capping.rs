@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use vpa_api::names::resource::{CPU, MEMORY};
 use vpa_api::pod::Pod;
 use vpa_api::vpa::{
-    ContainerControlledValues, PodResourcePolicy, RecommendedContainerResources, RecommendedPodResources,
+    ContainerControlledValues, ContainerResourcePolicy, PodResourcePolicy, RecommendedContainerResources,
+    RecommendedPodResources,
 };
 use vpa_api::{Quantity, ResourceList, VerticalPodAutoscaler};
 
@@ -42,7 +43,8 @@ pub fn process(vpa: &VerticalPodAutoscaler, pod: &Pod, limit_ranges: &LimitRange
         Some(bounds) => pod_limits::apply(given, pod, bounds),
         None => given.to_vec(),
     };
-    let mut processed = Processed::default();
+    let containers = Vec::with_capacity(recommendations.len());
+    let mut processed = Processed { containers, ..Processed::default() };
     for mut recommendation in recommendations {
         let name = recommendation.container_name.clone().unwrap_or_default();
         if !pod.spec.containers.iter().any(|container| container.name == name) {
@@ -58,6 +60,16 @@ pub fn process(vpa: &VerticalPodAutoscaler, pod: &Pod, limit_ranges: &LimitRange
         processed.containers.push(recommendation);
     }
     Some(processed)
+}
+
+/// Whether what [`process`] makes of a recommendation depends on what a pod's containers request, and not only on which
+/// containers it has.
+pub fn depends_on_requests(vpa: &VerticalPodAutoscaler, limit_ranges: &LimitRanges) -> bool {
+    let policies = vpa.spec.resource_policy.as_ref().and_then(|policy| policy.container_policies.as_deref());
+    let keeps_limits = |policy: &ContainerResourcePolicy| {
+        policy.controlled_values == Some(ContainerControlledValues::RequestsOnly)
+    };
+    *limit_ranges != LimitRanges::default() || policies.unwrap_or_default().iter().any(keeps_limits)
 }
 
 fn cap_container(

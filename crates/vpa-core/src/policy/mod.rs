@@ -14,7 +14,7 @@ mod mode;
 mod pod_limits;
 mod scaling;
 
-pub use capping::{Notes, Processed, apply_vpa_policy, process};
+pub use capping::{Notes, Processed, apply_vpa_policy, depends_on_requests, process};
 pub use containers::{
     ContainerResources, container_policy, container_resources, controlled_values, current_resources,
     recommendation_for,

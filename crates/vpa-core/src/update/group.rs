@@ -208,7 +208,10 @@ impl Groups {
             let group = Group::new(&key, members, rules, &in_boost, &mut replicas);
             (key, group)
         });
-        Self { groups: groups.collect(), min_replicas: rules.min_replicas }
+        let mut groups: Vec<_> = groups.collect();
+        // Nearly always one, which stays until the next pass.
+        groups.shrink_to_fit();
+        Self { groups, min_replicas: rules.min_replicas }
     }
 
     /// The budget of a pod's group.

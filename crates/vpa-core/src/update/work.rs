@@ -28,7 +28,7 @@ use super::reason::Reason;
 use super::report::{PodReport, Tally, Verdict, VpaReport, failure};
 use super::snapshot::{Snapshot, joined, mode_label, replicas};
 use super::step::{Action, Event};
-use crate::policy::{LimitRanges, Mode, has_startup_boost, mode, process};
+use crate::policy::{LimitRanges, Mode, depends_on_requests, has_startup_boost, mode, process};
 
 /// What a decision depends on beside the VPA's own pods.
 pub(super) struct Context<'a> {
@@ -86,14 +86,48 @@ pub(super) enum Stage {
     Done,
 }
 
+/// A capped recommendation, by container.
+type SharedRecommendation = Arc<[RecommendedContainerResources]>;
+
 pub(super) struct PodWork {
     pub(super) pod: Arc<Pod>,
     pub(super) verdict: Option<Verdict>,
     /// The capped recommendation; `None` where the VPA has neither recommendation nor policy.
-    pub(super) processed: Option<Vec<RecommendedContainerResources>>,
+    pub(super) processed: Option<SharedRecommendation>,
     /// What a resize asks for, where that is only a step towards the capped recommendation.
     pub(super) step: Option<Vec<RecommendedContainerResources>>,
     pub(super) limits_kept: Vec<(String, String)>,
+}
+
+/// Caps a VPA's recommendation for one pod after the other; pods of the same containers share one where it is the same.
+struct Capped<'a> {
+    vpa: &'a VerticalPodAutoscaler,
+    limit_ranges: &'a LimitRanges,
+    shared: bool,
+    last: Option<(Arc<Pod>, Option<SharedRecommendation>)>,
+}
+
+impl<'a> Capped<'a> {
+    fn new(vpa: &'a VerticalPodAutoscaler, limit_ranges: &'a LimitRanges) -> Self {
+        Self { vpa, limit_ranges, shared: !depends_on_requests(vpa, limit_ranges), last: None }
+    }
+
+    fn of(&mut self, pod: &Arc<Pod>) -> Option<SharedRecommendation> {
+        if let Some((like, processed)) = &self.last
+            && self.shared
+            && names(like).eq(names(pod))
+        {
+            return processed.clone();
+        }
+        let processed =
+            process(self.vpa, pod, self.limit_ranges).map(|processed| processed.containers.into());
+        self.last = Some((Arc::clone(pod), processed.clone()));
+        processed
+    }
+}
+
+fn names(pod: &Pod) -> impl Iterator<Item = &str> {
+    pod.spec.containers.iter().map(|container| container.name.as_str())
 }
 
 /// One VPA in one pass.
@@ -136,10 +170,11 @@ impl VpaWork {
         let limit_ranges =
             snapshot.limit_ranges.limit_ranges(vpa.metadata.namespace.as_deref().unwrap_or_default());
         let groups = groups(&vpa, &pods, config, |key| replicas(snapshot.controllers, key));
+        let mut capped = Capped::new(&vpa, &limit_ranges);
         let pods: Vec<PodWork> = pods
             .into_iter()
             .map(|pod| {
-                let processed = process(&vpa, &pod, &limit_ranges).map(|processed| processed.containers);
+                let processed = capped.of(&pod);
                 let step = processed.as_deref().and_then(|list| config.max_step.within(list, &pod));
                 PodWork { pod, verdict: None, processed, step, limits_kept: Vec::new() }
             })

@@ -235,7 +235,7 @@ where
             Ok(object) => object,
             Err(error) => return self.bad(raw, &error),
         };
-        object.forget_managers();
+        object.slim();
         if let Some(modify) = &self.modify {
             modify(&mut object);
         }

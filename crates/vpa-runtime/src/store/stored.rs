@@ -13,8 +13,8 @@ pub trait Stored: DeserializeOwned + Send + Sync + 'static {
     fn name(&self) -> &str;
     /// Its resource version.
     fn version(&self) -> Option<&str>;
-    /// Drops who manages which field, which nobody reads and which is half of many an object.
-    fn forget_managers(&mut self) {}
+    /// Drops who manages which field, which nobody reads and which is half of many an object, and room that is not needed.
+    fn slim(&mut self) {}
 }
 
 impl<K> Stored for K
@@ -37,7 +37,9 @@ where
         self.meta().resource_version.as_deref()
     }
 
-    fn forget_managers(&mut self) {
-        self.meta_mut().managed_fields = None;
+    fn slim(&mut self) {
+        let meta = self.meta_mut();
+        meta.managed_fields = None;
+        meta.owner_references.iter_mut().for_each(Vec::shrink_to_fit);
     }
 }
