@@ -4,6 +4,7 @@
 //! written anew.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -38,11 +39,12 @@ pub struct EventWriter(mpsc::Sender<Event>);
 pub struct EventTask {
     client: Client,
     queue: mpsc::Receiver<Event>,
-    known: HashMap<(String, &'static str, String), Known>,
-    order: VecDeque<(String, &'static str, String)>,
+    known: HashMap<u64, Known>,
+    order: VecDeque<u64>,
     trouble: bool,
 }
 
+/// An event that was written. It is found by a hash of what it is about and says: there are too many to keep the texts.
 struct Known {
     namespace: String,
     name: String,
@@ -91,7 +93,7 @@ impl EventTask {
             EventTarget::Pod(object) => ("Pod", "v1", object),
             EventTarget::Vpa(object) => ("VerticalPodAutoscaler", "autoscaling.k8s.io/v1", object),
         };
-        let key = (object.uid.clone(), event.reason, event.message.clone());
+        let key = self.known.hasher().hash_one((&object.uid, event.reason, &event.message));
         let now = Time(clock::wall());
         if let Some(known) = self.known.get_mut(&key) {
             let api: Api<KubeEvent> = Api::namespaced(self.client.clone(), &known.namespace);
@@ -110,12 +112,14 @@ impl EventTask {
         let (namespace, name) = (object.namespace.clone(), made.metadata.name.clone().unwrap_or_default());
         let api: Api<KubeEvent> = Api::namespaced(self.client.clone(), &namespace);
         create(&api, &made).await?;
-        self.remember(key, Known { namespace, name, count: 1 });
+        if !event.is_final() {
+            self.remember(key, Known { namespace, name, count: 1 });
+        }
         Ok(())
     }
 
-    fn remember(&mut self, key: (String, &'static str, String), known: Known) {
-        if self.known.insert(key.clone(), known).is_none() {
+    fn remember(&mut self, key: u64, known: Known) {
+        if self.known.insert(key, known).is_none() {
             self.order.push_back(key);
         }
         while self.order.len() > KNOWN_MAX {

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod narrate;
 mod nodes;
 mod passes;
+mod pods;
 pub mod writes;
 
 use std::time::Duration;
@@ -83,7 +84,10 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
     cluster.pace.set_most(max_parallel_updates.max(1));
 
     let vpas = shell.watch::<VerticalPodAutoscaler>(&cluster, StoreOptions::named("vpas").scope(&scope));
-    let pods = shell.watch::<Pod>(&cluster, StoreOptions::named("pods").scope(&scope).fields(POD_FIELDS));
+    let pods = shell.watch::<Pod>(
+        &cluster,
+        StoreOptions::named("pods").scope(&scope).fields(POD_FIELDS).modify(pods::slim),
+    );
     let limit_ranges = shell.watch::<LimitRange>(&cluster, StoreOptions::named("limitranges").scope(&scope));
     let nodes = shell.watch::<StoredNode>(&cluster, StoreOptions::named("nodes").optional());
     let targets = Targets::start(&shell, &cluster, &scope);

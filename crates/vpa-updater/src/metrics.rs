@@ -139,14 +139,14 @@ impl UpdaterMetrics {
         }
         for vpa in &report.vpas {
             self.observe_gauges(vpa);
-            self.by_vpa.observe(vpa, &size_log2(vpa));
+            self.by_vpa.observe(vpa, size_log2(vpa));
         }
         self.own.observe(report);
         self.by_vpa.forget(exists);
     }
 
     fn observe_gauges(&self, vpa: &VpaReport) {
-        let size = size_log2(vpa);
+        let size = size_log2(vpa).to_string();
         let (by_mode, by_size) = ([size.as_str(), vpa.mode.as_str()], [size.as_str()]);
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.controlled.with_label_values(&by_mode).add(count(vpa.pods.len()));
@@ -212,8 +212,8 @@ fn evictions_stopped(vpa: &VpaReport) -> bool {
     verdicts.any(|verdict| matches!(verdict, Verdict::Left(Reason::RecreatedUnchanged { .. })))
 }
 
-fn size_log2(vpa: &VpaReport) -> String {
-    vpa.pods.len().checked_ilog2().unwrap_or(0).min(SIZE_LOG2_MAX).to_string()
+fn size_log2(vpa: &VpaReport) -> u32 {
+    vpa.pods.len().checked_ilog2().unwrap_or(0).min(SIZE_LOG2_MAX)
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The objects that a recommender works on: Deployments with their ReplicaSets and running pods, and a VPA for each.
+//! The objects that a program works on: Deployments with their ReplicaSets and running pods, and a VPA for each.
 //!
-//! Nothing runs behind them: the recommender reads only what the API server holds, and no controller is there that
-//! would change it.
+//! Nothing runs behind them: the programs read only what the API server holds, and no controller is there that would
+//! change it.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde::de::DeserializeOwned;
@@ -25,6 +25,12 @@ const PER_NAMESPACE: usize = 100;
 /// Pods of a Deployment.
 pub const PODS_PER_VPA: usize = 2;
 
+/// Pods on a node: below the usual limit of 110.
+const PER_NODE: usize = 50;
+
+/// CPU and memory that a container requests.
+pub const REQUESTS: (&str, &str) = ("100m", "128Mi");
+
 /// Name that the pods' status is written under.
 const KUBELET: &str = "kubelet";
 
@@ -33,6 +39,23 @@ const KUBELET: &str = "kubelet";
 pub struct Fleet {
     /// Number of VPAs.
     pub vpas: usize,
+}
+
+/// How its objects are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Make {
+    /// Update mode of the VPAs.
+    pub mode: &'static str,
+    /// What the first pod of each workload requests; the others request [`REQUESTS`].
+    pub first: (&'static str, &'static str),
+    /// Whether pods can be resized: their nodes are there, and their status tells the resources in force.
+    pub resizable: bool,
+}
+
+impl Default for Make {
+    fn default() -> Self {
+        Self { mode: "Off", first: REQUESTS, resizable: false }
+    }
 }
 
 impl Fleet {
@@ -44,6 +67,10 @@ impl Fleet {
     /// Names of the namespaces.
     pub fn namespaces(&self) -> Vec<String> {
         (0..self.vpas.div_ceil(PER_NAMESPACE)).map(|n| namespace(n * PER_NAMESPACE)).collect()
+    }
+
+    fn nodes(&self) -> usize {
+        self.pods().div_ceil(PER_NODE)
     }
 
     /// Namespace of a pod.
@@ -62,12 +89,12 @@ impl Fleet {
         [("app".to_owned(), name(workload)), ("pod-template-hash".to_owned(), hash(workload))].into()
     }
 
-    /// Creates what is missing above the first `present` workloads. With `status`, pods get the status of running ones
-    /// in a second request, as the API server wants it.
+    /// Creates what is missing above the first `present` workloads. Pods get the status of running ones in a second
+    /// request, as the API server wants it.
     ///
     /// # Errors
     /// If the API server refuses an object.
-    pub async fn create(&self, client: &Client, present: usize) -> Result<()> {
+    pub async fn create(&self, client: &Client, present: usize, make: Make) -> Result<()> {
         let known = Self { vpas: present }.namespaces();
         let missing = self.namespaces().into_iter().filter(|name| !known.contains(name));
         for_each(missing, |name| async move {
@@ -75,10 +102,18 @@ impl Fleet {
             create(&api, json!({ "metadata": { "name": name } })).await.map(drop)
         })
         .await?;
-        for_each(present..self.vpas, |workload| self.create_workload(client, workload)).await
+        if make.resizable {
+            let known = Self { vpas: present }.nodes();
+            for_each(known..self.nodes(), |number| async move {
+                let api: Api<Node> = Api::all(client.clone());
+                create(&api, node_object(number)).await.map(drop)
+            })
+            .await?;
+        }
+        for_each(present..self.vpas, |workload| self.create_workload(client, workload, make)).await
     }
 
-    async fn create_workload(&self, client: &Client, workload: usize) -> Result<()> {
+    async fn create_workload(&self, client: &Client, workload: usize, make: Make) -> Result<()> {
         let namespace = namespace(workload);
         let deployments: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
         let deployment = create(&deployments, deployment_object(workload)).await?;
@@ -88,8 +123,10 @@ impl Fleet {
         let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
         let owner = self::owner("ReplicaSet", &self::replica_set(workload), replica_set.metadata.uid);
         for pod in workload * PODS_PER_VPA..(workload + 1) * PODS_PER_VPA {
-            create(&pods, self.pod_object(pod, &owner)).await?;
-            let status = Patch::Merge(json!({ "status": running() }));
+            let resources = resources(if pod % PODS_PER_VPA == 0 { make.first } else { REQUESTS });
+            create(&pods, self.pod_object(pod, &owner, &resources)).await?;
+            let status = running(make.resizable.then_some(&resources));
+            let status = Patch::Merge(json!({ "status": status }));
             let params = PatchParams { field_manager: Some(KUBELET.to_owned()), ..PatchParams::default() };
             let pod = self.pod_name(pod);
             pods.patch_status(&pod, &params, &status)
@@ -97,10 +134,14 @@ impl Fleet {
                 .doing(format!("write the status of pod {pod}"))?;
         }
         let vpas: Api<VerticalPodAutoscaler> = Api::namespaced(client.clone(), &namespace);
-        create(&vpas, vpa_object(workload)).await.map(drop)
+        let mut vpa = vpa_object(workload);
+        vpa["spec"]["updatePolicy"]["updateMode"] = make.mode.into();
+        create(&vpas, vpa).await.map(drop)
     }
 
-    fn pod_object(&self, pod: usize, owner: &Value) -> Value {
+    fn pod_object(&self, pod: usize, owner: &Value, resources: &Value) -> Value {
+        let mut spec = template_spec(resources);
+        spec["nodeName"] = node(pod / PER_NODE).into();
         json!({
             "metadata": {
                 "name": self.pod_name(pod),
@@ -108,7 +149,7 @@ impl Fleet {
                 "labels": self.labels_of_pod(pod),
                 "ownerReferences": [owner],
             },
-            "spec": pod_spec(),
+            "spec": spec,
         })
     }
 
@@ -149,6 +190,10 @@ fn hash(workload: usize) -> String {
     format!("{:09x}", workload.wrapping_mul(0x9E37_79B9) & 0xF_FFFF_FFFF)
 }
 
+fn node(number: usize) -> String {
+    format!("node-{number}")
+}
+
 fn replica_set(workload: usize) -> String {
     format!("{}-{}", name(workload), hash(workload))
 }
@@ -164,23 +209,34 @@ fn owner(kind: &str, name: &str, uid: Option<String>) -> Value {
     })
 }
 
-fn pod_spec() -> Value {
+/// Resources of a container.
+fn resources((cpu, memory): (&str, &str)) -> Value {
     json!({
-        "nodeName": "node-0",
+        "requests": { "cpu": cpu, "memory": memory },
+        "limits": { "cpu": "2", "memory": "4Gi" },
+    })
+}
+
+/// The pods' spec without its node.
+fn template_spec(resources: &Value) -> Value {
+    json!({
         "containers": [{
             "name": CONTAINER,
             "image": "registry.k8s.io/pause:3.10",
             "args": ["--port=8080", "--log-level=info"],
             "env": [{ "name": "REGION", "value": "somewhere" }, { "name": "MODE", "value": "production" }],
             "ports": [{ "name": "http", "containerPort": 8080 }],
-            "resources": {
-                "requests": { "cpu": "100m", "memory": "128Mi" },
-                "limits": { "cpu": "2", "memory": "4Gi" },
-            },
+            "resources": resources,
             "volumeMounts": [{ "name": "config", "mountPath": "/etc/config", "readOnly": true }],
         }],
         "volumes": [{ "name": "config", "configMap": { "name": "config" } }],
     })
+}
+
+/// A node with room for more than its pods.
+fn node_object(number: usize) -> Value {
+    let room = json!({ "cpu": "64", "memory": "512Gi", "pods": "110" });
+    json!({ "metadata": { "name": node(number) }, "status": { "capacity": room, "allocatable": room } })
 }
 
 fn deployment_object(workload: usize) -> Value {
@@ -190,7 +246,7 @@ fn deployment_object(workload: usize) -> Value {
         "spec": {
             "replicas": PODS_PER_VPA,
             "selector": { "matchLabels": labels },
-            "template": { "metadata": { "labels": labels }, "spec": template_spec() },
+            "template": { "metadata": { "labels": labels }, "spec": template_spec(&resources(REQUESTS)) },
         },
     })
 }
@@ -207,18 +263,9 @@ fn replica_set_object(workload: usize, owner: &Value) -> Value {
         "spec": {
             "replicas": PODS_PER_VPA,
             "selector": { "matchLabels": labels },
-            "template": { "metadata": { "labels": labels }, "spec": template_spec() },
+            "template": { "metadata": { "labels": labels }, "spec": template_spec(&resources(REQUESTS)) },
         },
     })
-}
-
-/// The pods' spec without its node.
-fn template_spec() -> Value {
-    let mut spec = pod_spec();
-    if let Some(spec) = spec.as_object_mut() {
-        spec.remove("nodeName");
-    }
-    spec
 }
 
 /// A VPA without a policy.
@@ -232,12 +279,12 @@ pub fn vpa_object(workload: usize) -> Value {
     })
 }
 
-/// The status of a running pod.
-fn running() -> Value {
+/// The status of a running pod, with the resources in force where they are given.
+fn running(resources: Option<&Value>) -> Value {
     let since = "2026-01-01T00:00:00Z";
     let condition = |type_: &str| json!({ "type": type_, "status": "True", "lastTransitionTime": since });
     let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition);
-    json!({
+    let mut status = json!({
         "phase": "Running",
         "startTime": since,
         "hostIP": "10.1.0.1",
@@ -254,7 +301,11 @@ fn running() -> Value {
             "restartCount": 0,
             "state": { "running": { "startedAt": since } },
         }],
-    })
+    });
+    if let Some(resources) = resources {
+        status["containerStatuses"][0]["resources"] = resources.clone();
+    }
+    status
 }
 
 async fn create<K>(api: &Api<K>, object: Value) -> Result<K>

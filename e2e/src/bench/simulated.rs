@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use vpa_sim::metrics_api::MetricsStore;
 use vpa_sim::{ApiServer, Options};
 
-use super::fleet::{Fleet, PODS_PER_VPA};
+use super::fleet::{Fleet, Make, PODS_PER_VPA};
 use super::os::Usage;
 use super::progress::Progress;
 use super::subject::Subject;
@@ -54,14 +54,14 @@ pub async fn run(subject: &Subject, vpas: usize, logs: &Path) -> Result<Figures>
     for crd in crate::chart::crds()? {
         crate::chart::create(&client, &crd).await?;
     }
-    fleet.create(&client, 0).await?;
+    fleet.create(&client, 0, Make::default()).await?;
     let now = Timestamp::now();
     let amounts = Wander::new(fleet.pods(), PODS_PER_VPA).step(now);
     metrics.replace(samples(&fleet, &amounts, now, Duration::from_secs(15)));
     let progress = Progress::follow(&client);
     let mut readings = metrics.readings();
     let log = logs.join(format!("{}-{vpas}.log", subject.name()));
-    let mut process = subject.start(&kubeconfig, None, &log)?;
+    let mut process = subject.start(&kubeconfig, None, &log)?.process;
     let began = loop {
         tokio::select! {
             changed = readings.changed() => {

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
 use vpa_sim::metrics_api::MetricsStore;
 
-use super::fleet::{Fleet, PODS_PER_VPA};
+use super::fleet::{Fleet, Make, PODS_PER_VPA};
 use super::past;
 use super::usage::{self, Wander};
 use crate::bed;
@@ -38,14 +38,8 @@ impl Stage {
     /// # Errors
     /// If it cannot be started.
     pub async fn start(logs: &Path) -> Result<Self> {
-        let tools = tokio::task::spawn_blocking(Tools::locate).await;
-        let tools = tools.map_err(|error| Error::expectation(error.to_string()))??;
-        let options = Options { controllers: false, logs: logs.join("control-plane") };
-        let plane = ControlPlane::start(&tools, &options).await?;
+        let plane = plane(logs).await?;
         let client = plane.client();
-        for crd in chart::crds()? {
-            chart::apply(&client, &crd, false).await?;
-        }
         let metrics = MetricsStore::default();
         let served = bed::serve_metrics(&client, metrics.clone()).await?;
         Ok(Self {
@@ -105,7 +99,7 @@ impl Stage {
             self.fleet.reset(&client).await?;
         }
         self.fleet = Fleet { vpas: vpas.max(present) };
-        self.fleet.create(&client, present).await?;
+        self.fleet.create(&client, present, Make::default()).await?;
         if past {
             past::create(self.fleet, &client).await?;
         }
@@ -120,6 +114,21 @@ impl Drop for Stage {
             usage.abort();
         }
     }
+}
+
+/// A control plane that knows VPAs and has no controllers.
+///
+/// # Errors
+/// If it cannot be started.
+pub(super) async fn plane(logs: &Path) -> Result<ControlPlane> {
+    let tools = tokio::task::spawn_blocking(Tools::locate).await;
+    let tools = tools.map_err(|error| Error::expectation(error.to_string()))??;
+    let options = Options { controllers: false, logs: logs.join("control-plane") };
+    let plane = ControlPlane::start(&tools, &options).await?;
+    for crd in chart::crds()? {
+        chart::apply(&plane.client(), &crd, false).await?;
+    }
+    Ok(plane)
 }
 
 /// Keeps usage moving.

@@ -1,4 +1,4 @@
-//! The recommenders that are measured, all started alike.
+//! The programs that are measured, all started alike.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,16 +9,16 @@ use crate::ports::free_port;
 use crate::process::Process;
 use crate::programs::Program;
 
-/// File names of the Go suite's recommender: as its Makefile and its images name it.
-const PEER_FILES: [&str; 3] = ["recommender", "recommender-amd64", "recommender-arm64"];
+/// What follows the name of a program of the Go suite in its file's: as its Makefile and its images name it.
+const PEER_ENDINGS: [&str; 3] = ["", "-amd64", "-arm64"];
 
 /// Default of `--checkpoints-write-interval` in default cycles: 10 min of 1 min each.
 const CHECKPOINT_CYCLES: u32 = 10;
 
-/// How the chart has the program's allocator hold memory.
+/// How the chart has the programs' allocator hold memory.
 const CHART_ENV: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "1"), ("MALLOC_TRIM_THRESHOLD_", "1000000")];
 
-/// Whose recommender.
+/// Whose program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
     /// This suite's.
@@ -27,12 +27,22 @@ pub enum Suite {
     Peer,
 }
 
-/// A recommender that can be started.
+/// A program that can be started.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// Whose it is.
     pub suite: Suite,
+    program: Program,
     path: PathBuf,
+}
+
+/// A program that was started.
+#[derive(Debug)]
+pub struct Started {
+    /// The process.
+    pub process: Process,
+    /// Port on loopback where it serves its metrics.
+    pub port: u16,
 }
 
 impl Subject {
@@ -40,7 +50,7 @@ impl Subject {
     ///
     /// # Errors
     /// If it is not built.
-    pub fn own() -> Result<Self> {
+    pub fn own(program: Program) -> Result<Self> {
         let folder = match std::env::var_os("VPA_BIN_DIR") {
             Some(folder) => PathBuf::from(folder),
             None => {
@@ -49,28 +59,34 @@ impl Subject {
                 own.parent().map(Path::to_owned).unwrap_or_default()
             }
         };
-        let path = folder.join(Program::Recommender.file_name());
-        if path.is_file() { Ok(Self { suite: Suite::Own, path }) } else { Err(Error::NotBuilt(path)) }
+        let path = folder.join(program.file_name());
+        if path.is_file() {
+            Ok(Self { suite: Suite::Own, program, path })
+        } else {
+            Err(Error::NotBuilt(path))
+        }
     }
 
     /// The Go suite's, from a folder with its programs.
     ///
     /// # Errors
     /// If it is not there.
-    pub fn peer(folder: &Path) -> Result<Self> {
-        let found = PEER_FILES.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    pub fn peer(folder: &Path, program: Program) -> Result<Self> {
+        let names = PEER_ENDINGS.map(|ending| format!("{}{ending}", program.component()));
+        let found = names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
         let path = found.ok_or_else(|| {
-            let names = PEER_FILES.join(", ");
+            let names = names.join(", ");
             Error::expectation(format!("PEER={}: none of {names} is in this folder", folder.display()))
         })?;
-        Ok(Self { suite: Suite::Peer, path })
+        Ok(Self { suite: Suite::Peer, program, path })
     }
 
     /// What messages and logs call it.
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> String {
+        let component = self.program.component();
         match self.suite {
-            Suite::Own => "recommender",
-            Suite::Peer => "peer-recommender",
+            Suite::Own => component.to_owned(),
+            Suite::Peer => format!("peer-{component}"),
         }
     }
 
@@ -84,22 +100,25 @@ impl Subject {
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start(&self, kubeconfig: &Path, interval: Option<Duration>, log: &Path) -> Result<Process> {
+    pub fn start(&self, kubeconfig: &Path, interval: Option<Duration>, log: &Path) -> Result<Started> {
+        let port = free_port()?;
         let mut command = Command::new(&self.path);
         command.arg(format!("--kubeconfig={}", kubeconfig.display()));
-        command.arg(format!("--address=127.0.0.1:{}", free_port()?));
+        command.arg(format!("--address=127.0.0.1:{port}"));
+        // It would move the lease that an updater looks for.
+        command.env_remove("NAMESPACE");
         if self.suite == Suite::Own {
             command.envs(CHART_ENV);
         }
         if let Some(interval) = interval {
-            command.arg(format!("--recommender-interval={}ms", interval.as_millis()));
-            if self.suite == Suite::Own {
+            command.arg(format!("--{}-interval={}ms", self.program.component(), interval.as_millis()));
+            if self.suite == Suite::Own && self.program == Program::Recommender {
                 // What may wait for minutes waits for as many cycles as it does by default.
                 let wait = interval * CHECKPOINT_CYCLES;
                 command.arg(format!("--checkpoints-write-interval={}ms", wait.as_millis()));
             }
         }
-        Process::start(self.name(), command, log)
+        Ok(Started { process: Process::start(self.name(), command, log)?, port })
     }
 }
 
@@ -115,5 +134,18 @@ mod tests {
             let lines = format!("- name: {name}\n              value: \"{value}\"\n");
             assert!(template.contains(&lines), "{lines}");
         }
+    }
+
+    #[test]
+    fn the_programs_of_the_go_suite_have_names_with_and_without_an_architecture() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = Subject::peer(dir.path(), Program::Updater).unwrap_err().to_string();
+        assert!(
+            missing.contains("none of updater, updater-amd64, updater-arm64 is in this folder"),
+            "{missing}"
+        );
+        std::fs::write(dir.path().join("updater-amd64"), "").unwrap();
+        let found = Subject::peer(dir.path(), Program::Updater).unwrap();
+        assert_eq!((found.name().as_str(), found.suite), ("peer-updater", Suite::Peer));
     }
 }

@@ -22,6 +22,7 @@ impl Figure {
     /// As text, with its unit.
     pub fn text(self) -> String {
         match self {
+            Self::Seconds(seconds) if seconds < 0.01 => format!("{:.1} ms", seconds * 1000.0),
             Self::Seconds(seconds) if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
             Self::Seconds(seconds) => format!("{seconds:.1} s"),
             // As the figures of the Go suite were given: 1 MB is a million bytes.

@@ -110,7 +110,7 @@ pub async fn run(stage: &mut Stage, subject: &Subject, length: Length) -> Result
     readings.mark_unchanged();
     let log = stage.logs().join(format!("{}-{}.log", subject.name(), stage.fleet().vpas));
     let started = Instant::now();
-    let process = subject.start(stage.kubeconfig(), length.interval, &log)?;
+    let process = subject.start(stage.kubeconfig(), length.interval, &log)?.process;
     let mut running = Running { stage, process, readings, marks: Vec::new() };
     let trial = running.look(subject, &progress, started, length).await?;
     // Not waited for: how it ends is not measured.

@@ -1,4 +1,4 @@
-//! Measures the recommender: `make bench`.
+//! Measures the recommender and the updater: `make bench`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,13 +9,14 @@ use e2e::bench::table::Report;
 use e2e::bench::{self, Row, in_process};
 use e2e::error::{Error, OnFile, Result};
 
-/// Measures the recommender, and the Go suite's beside it where PEER names a folder with its programs.
+/// Measures the recommender and the updater, and the Go suite's beside them where PEER names a folder with its programs.
 ///
-/// Nothing is asserted. All of it takes about half an hour, twice that with PEER, and needs a machine that does nothing
+/// Nothing is asserted. All of it takes about 40 minutes, twice that with PEER, and needs a machine that does nothing
 /// else; it can be stopped at any time and leaves nothing behind.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Rows of the table, separated by commas: a to f; all where nothing is said.
+    /// Rows of the table, separated by commas: a to f for the recommender, g to j for the updater; all where nothing is
+    /// said.
     #[arg(long, env = "ROWS", default_value = "", value_name = "LETTERS")]
     rows: String,
     /// Folder with the Go suite's programs.
@@ -24,7 +25,7 @@ struct Args {
     /// Version of the Go suite's programs, for the report.
     #[arg(long, env = "PEER_VERSION", value_name = "TEXT")]
     peer_version: Option<String>,
-    /// Seconds between two cycles, for a quick look; the true minute where nothing is said.
+    /// Seconds between two cycles or passes, for a quick look; the true minute where nothing is said.
     #[arg(long, env = "BENCH_CYCLE", value_name = "SECONDS")]
     cycle: Option<String>,
     /// Cycles of steady state in row c.

@@ -101,6 +101,11 @@ impl Outcome {
     }
 }
 
+/// Reason of the event about a pod that was evicted.
+const EVICTED_BY_VPA: &str = "EvictedByVPA";
+/// Reason of the event about the VPA for which a pod was evicted.
+const EVICTED_POD: &str = "EvictedPod";
+
 /// An event to be written about a pod or VPA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -148,12 +153,17 @@ impl ObjectRef {
 }
 
 impl Event {
+    /// Whether it cannot come up again: a pod is evicted once.
+    pub fn is_final(&self) -> bool {
+        matches!(self.reason, EVICTED_POD | EVICTED_BY_VPA)
+    }
+
     /// A pod was evicted.
     pub fn evicted_pod(pod: &Pod) -> Self {
         Self {
             on: EventTarget::Pod(ObjectRef::of(&pod.metadata)),
             warning: false,
-            reason: "EvictedByVPA",
+            reason: EVICTED_BY_VPA,
             message: "Pod was evicted by VPA Updater to apply resource recommendation.".to_owned(),
         }
     }
@@ -164,7 +174,7 @@ impl Event {
         Self {
             on: EventTarget::Vpa(ObjectRef::of(&vpa.metadata)),
             warning: false,
-            reason: "EvictedPod",
+            reason: EVICTED_POD,
             message: format!("VPA Updater evicted Pod {name} to apply resource recommendation."),
         }
     }

@@ -1,7 +1,6 @@
 //! Counters that carry the name of a VPA.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use prometheus::IntCounterVec;
 use vpa_core::update::VpaReport;
@@ -17,19 +16,43 @@ pub(super) struct CountersByVpa {
     infeasible_skipped: IntCounterVec,
     failed_updates: IntCounterVec,
     /// By `namespace/name`.
-    series: Mutex<BTreeMap<String, Series>>,
+    series: Mutex<HashMap<String, Vec<Series>>>,
 }
 
-/// Families and label values.
-type Series = BTreeSet<(Family, Vec<String>)>;
+/// A series of one VPA: what tells its labels beside the VPA's names, since there are several for each of thousands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Series {
+    family: Family,
+    size_log2: u32,
+    /// Empty where the family does not tell it.
+    mode: Box<str>,
+    /// Empty where the family does not tell it.
+    reason: &'static str,
+}
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+impl Series {
+    /// Values of the labels, in the order of the family.
+    fn labels<'a>(&'a self, size: &'a str, namespace: &'a str, name: &'a str) -> Vec<&'a str> {
+        let mut labels = vec![size];
+        labels.extend([&*self.mode, self.reason].into_iter().filter(|label| !label.is_empty()));
+        labels.extend([name, namespace]);
+        labels
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Evicted,
     FailedEvictions,
     Updated,
     InfeasibleSkipped,
     FailedUpdates,
+}
+
+impl Family {
+    fn tells_mode(self) -> bool {
+        matches!(self, Self::Evicted | Self::FailedEvictions)
+    }
 }
 
 impl CountersByVpa {
@@ -67,38 +90,34 @@ impl CountersByVpa {
         })
     }
 
-    /// Counts what was done for a VPA; `size` is the value of `vpa_size_log2`.
-    pub(super) fn observe(&self, vpa: &VpaReport, size: &str) {
-        let (size, tally) = (size.to_owned(), &vpa.tally);
-        let key = format!("{}/{}", vpa.namespace, vpa.name);
+    /// Counts what was done for a VPA.
+    pub(super) fn observe(&self, vpa: &VpaReport, size_log2: u32) {
+        let tally = &vpa.tally;
+        let mut all = self.series.lock();
+        let own = all.entry(format!("{}/{}", vpa.namespace, vpa.name)).or_default();
         // Nearly all VPAs of nearly all passes.
-        if tally.is_nothing() && self.series.lock().contains_key(&key) {
+        if tally.is_nothing() && !own.is_empty() {
             return;
         }
-        let (mode, name, namespace) = (vpa.mode.clone(), vpa.name.clone(), vpa.namespace.clone());
-        let plain = vec![size.clone(), name.clone(), namespace.clone()];
-        let moded = vec![size.clone(), mode.clone(), name.clone(), namespace.clone()];
+        let mut count = |family: Family, reason: &'static str, count: usize| {
+            let mode = if family.tells_mode() { vpa.mode.as_str().into() } else { Box::default() };
+            let series = Series { family, size_log2, mode, reason };
+            let size = size_log2.to_string();
+            let labels = series.labels(&size, &vpa.namespace, &vpa.name);
+            self.family(family).with_label_values(&labels).inc_by(count as u64);
+            if !own.contains(&series) {
+                own.push(series);
+                own.shrink_to_fit();
+            }
+        };
         // Also with 0, so that a rate over the series begins with the VPA.
-        self.count(vpa, Family::Evicted, moded, tally.evicted);
-        self.count(vpa, Family::Updated, plain.clone(), tally.resized);
+        count(Family::Evicted, "", tally.evicted);
+        count(Family::Updated, "", tally.resized);
         if tally.infeasible_skipped > 0 {
-            self.count(vpa, Family::InfeasibleSkipped, plain, tally.infeasible_skipped);
+            count(Family::InfeasibleSkipped, "", tally.infeasible_skipped);
         }
-        for (reason, count) in &tally.failed_evictions {
-            let labels =
-                vec![size.clone(), mode.clone(), (*reason).to_owned(), name.clone(), namespace.clone()];
-            self.count(vpa, Family::FailedEvictions, labels, *count);
-        }
-        for (reason, count) in &tally.failed_resizes {
-            let labels = vec![size.clone(), (*reason).to_owned(), name.clone(), namespace.clone()];
-            self.count(vpa, Family::FailedUpdates, labels, *count);
-        }
-    }
-
-    fn count(&self, vpa: &VpaReport, family: Family, labels: Vec<String>, count: usize) {
-        self.family(family).with_label_values(&labels).inc_by(count as u64);
-        let key = format!("{}/{}", vpa.namespace, vpa.name);
-        self.series.lock().entry(key).or_default().insert((family, labels));
+        tally.failed_evictions.iter().for_each(|(reason, n)| count(Family::FailedEvictions, reason, *n));
+        tally.failed_resizes.iter().for_each(|(reason, n)| count(Family::FailedUpdates, reason, *n));
     }
 
     fn family(&self, family: Family) -> &IntCounterVec {
@@ -115,10 +134,13 @@ impl CountersByVpa {
     pub(super) fn forget(&self, exists: impl Fn(&str) -> bool) {
         self.series.lock().retain(|vpa, series| {
             let stays = exists(vpa);
-            if !stays {
-                for (family, labels) in series.iter() {
+            if !stays && let Some((namespace, name)) = vpa.split_once('/') {
+                for series in series.iter() {
+                    let size = series.size_log2.to_string();
                     // It is there, unless somebody removed it already.
-                    let _ = self.family(*family).remove_label_values(labels);
+                    let _ = self
+                        .family(series.family)
+                        .remove_label_values(&series.labels(&size, namespace, name));
                 }
             }
             stays
