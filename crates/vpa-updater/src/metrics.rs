@@ -2,6 +2,7 @@
 
 mod by_vpa;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use by_vpa::CountersByVpa;
@@ -131,36 +132,90 @@ impl UpdaterMetrics {
 
     /// Takes in the report of a pass. `exists` tells whether a VPA, as `namespace/name`, is still there.
     pub fn observe(&self, report: &PassReport, exists: impl Fn(&str) -> bool) {
-        for gauge in [&self.controlled, &self.evictable, &self.vpas_with_evictable, &self.vpas_with_evicted] {
-            gauge.reset();
-        }
-        for gauge in [&self.updatable, &self.vpas_with_updatable, &self.vpas_with_updated] {
-            gauge.reset();
-        }
+        let (mut by_mode, mut by_size) = (BTreeMap::new(), BTreeMap::new());
         for vpa in &report.vpas {
-            self.observe_gauges(vpa);
-            self.by_vpa.observe(vpa, size_log2(vpa));
+            let size = size_log2(vpa);
+            by_mode.entry((size, vpa.mode.as_str())).or_insert_with(ByMode::default).add(vpa);
+            by_size.entry(size).or_insert_with(BySize::default).add(vpa);
+            self.by_vpa.observe(vpa, size);
         }
+        self.show(&by_mode, &by_size);
         self.own.observe(report);
         self.by_vpa.forget(exists);
     }
 
-    fn observe_gauges(&self, vpa: &VpaReport) {
-        let size = size_log2(vpa).to_string();
-        let (by_mode, by_size) = ([size.as_str(), vpa.mode.as_str()], [size.as_str()]);
-        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.controlled.with_label_values(&by_mode).add(count(vpa.pods.len()));
-        if let Some(evictable) = vpa.tally.evictable {
-            self.evictable.with_label_values(&by_mode).add(count(evictable));
-            self.vpas_with_evictable.with_label_values(&by_mode).add(i64::from(evictable > 0));
+    /// Sets the gauges of a pass, all sums at hand: who reads in between would take a part for the whole.
+    fn show(&self, by_mode: &BTreeMap<(u32, &str), ByMode>, by_size: &BTreeMap<u32, BySize>) {
+        for gauge in [&self.controlled, &self.evictable, &self.vpas_with_evictable, &self.vpas_with_evicted] {
+            gauge.reset();
         }
-        if let Some(updatable) = vpa.tally.in_place_updatable {
-            self.updatable.with_label_values(&by_size).add(count(updatable));
-            self.vpas_with_updatable.with_label_values(&by_size).add(i64::from(updatable > 0));
+        for ((size, mode), sums) in by_mode {
+            let labels = [size.to_string(), (*mode).to_owned()];
+            let set = |gauge: &IntGaugeVec, sum: i64| gauge.with_label_values(&labels).set(sum);
+            set(&self.controlled, sums.controlled);
+            set(&self.vpas_with_evicted, sums.with_evicted);
+            if let Some((pods, vpas)) = sums.evictable {
+                set(&self.evictable, pods);
+                set(&self.vpas_with_evictable, vpas);
+            }
         }
-        self.vpas_with_evicted.with_label_values(&by_mode).add(i64::from(vpa.tally.evicted > 0));
-        self.vpas_with_updated.with_label_values(&by_size).add(i64::from(vpa.tally.resized > 0));
+        for gauge in [&self.updatable, &self.vpas_with_updatable, &self.vpas_with_updated] {
+            gauge.reset();
+        }
+        for (size, sums) in by_size {
+            let labels = [size.to_string()];
+            let set = |gauge: &IntGaugeVec, sum: i64| gauge.with_label_values(&labels).set(sum);
+            set(&self.vpas_with_updated, sums.with_updated);
+            if let Some((pods, vpas)) = sums.updatable {
+                set(&self.updatable, pods);
+                set(&self.vpas_with_updatable, vpas);
+            }
+        }
     }
+}
+
+/// Sums over the VPAs of one size and mode.
+#[derive(Default)]
+struct ByMode {
+    controlled: i64,
+    /// Pods, and VPAs with one.
+    evictable: Option<(i64, i64)>,
+    with_evicted: i64,
+}
+
+impl ByMode {
+    fn add(&mut self, vpa: &VpaReport) {
+        self.controlled += count(vpa.pods.len());
+        add(&mut self.evictable, vpa.tally.evictable);
+        self.with_evicted += i64::from(vpa.tally.evicted > 0);
+    }
+}
+
+/// Sums over the VPAs of one size.
+#[derive(Default)]
+struct BySize {
+    /// Pods, and VPAs with one.
+    updatable: Option<(i64, i64)>,
+    with_updated: i64,
+}
+
+impl BySize {
+    fn add(&mut self, vpa: &VpaReport) {
+        add(&mut self.updatable, vpa.tally.in_place_updatable);
+        self.with_updated += i64::from(vpa.tally.resized > 0);
+    }
+}
+
+fn add(sums: &mut Option<(i64, i64)>, pods: Option<usize>) {
+    if let Some(found) = pods {
+        let (pods, vpas) = sums.get_or_insert_default();
+        *pods += count(found);
+        *vpas += i64::from(found > 0);
+    }
+}
+
+fn count(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl Own {
@@ -194,16 +249,18 @@ impl Own {
     }
 
     fn observe(&self, report: &PassReport) {
-        self.left_alone.reset();
+        let mut left = BTreeMap::new();
         for (_, pod) in report.pods() {
             if let Verdict::Left(reason) = &pod.verdict {
-                self.left_alone.with_label_values(&[reason.code()]).inc();
+                *left.entry(reason.code()).or_insert(0_i64) += 1;
             }
         }
+        self.left_alone.reset();
+        left.iter().for_each(|(reason, pods)| self.left_alone.with_label_values(&[reason]).set(*pods));
         let restarted = report.unexpected_restarts.iter().map(|restart| restart.containers.len());
         self.unexpected_restarts.inc_by(restarted.sum::<usize>() as u64);
         let stopped = report.vpas.iter().filter(|vpa| evictions_stopped(vpa)).count();
-        self.evictions_stopped.set(i64::try_from(stopped).unwrap_or(i64::MAX));
+        self.evictions_stopped.set(count(stopped));
     }
 }
 
@@ -218,7 +275,6 @@ fn size_log2(vpa: &VpaReport) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use vpa_core::update::{PodReport, Tally, failure};

@@ -1,10 +1,10 @@
 //! What the updater keeps of a pod.
 
-use vpa_api::names::condition;
+use vpa_api::names::pod_condition;
 use vpa_api::pod::Pod;
 
 /// Conditions that decisions read.
-const CONDITIONS: [&str; 3] = ["Ready", condition::RESIZE_PENDING, condition::RESIZE_IN_PROGRESS];
+const CONDITIONS: [&str; 3] = ["Ready", pod_condition::RESIZE_PENDING, pod_condition::RESIZE_IN_PROGRESS];
 
 /// Drops what no decision reads, of the little that a [`Pod`] keeps: there are tens of thousands of them.
 pub(crate) fn slim(pod: &mut Pod) {
