@@ -29,6 +29,11 @@ impl Blocked {
         (*passes == TOLD_AFTER).then_some(reason)
     }
 
+    /// Whether none is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Forgets VPAs that are gone.
     pub(super) fn retain(&mut self, exists: impl Fn(&str) -> bool) {
         self.0.retain(|vpa, _| exists(vpa));

@@ -124,6 +124,14 @@ impl UpdaterMemory {
         self.evicted.contains_key(uid_of(pod))
     }
 
+    /// Whether anything is known of any VPA.
+    pub fn remembers_vpas(&self) -> bool {
+        !(self.evictions.is_empty()
+            && self.waited.is_empty()
+            && self.restarts.is_empty()
+            && self.blocked.is_empty())
+    }
+
     /// Forgets VPAs that are gone.
     pub fn retain_vpas(&mut self, exists: impl Fn(&str) -> bool) {
         self.evictions.retain(|vpa, _| exists(vpa));

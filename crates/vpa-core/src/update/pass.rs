@@ -67,13 +67,17 @@ impl Pass {
     /// Looks at the cluster, plans, and lines up the VPAs that have something to do.
     pub fn new(snapshot: &Snapshot<'_>, config: Config, mut memory: UpdaterMemory, now: Timestamp) -> Self {
         let unexpected_restarts = memory.observe(&snapshot.pods, now);
-        let by_name: HashMap<String, &Arc<VerticalPodAutoscaler>> =
-            snapshot.vpas.iter().map(|vpa| (joined(vpa), vpa)).collect();
-        let restarted = |restart: &UnexpectedRestart| {
-            Some(Event::restarted_on_resize(by_name.get(&restart.vpa)?, restart))
-        };
-        let events = unexpected_restarts.iter().filter_map(restarted).collect();
-        memory.retain_vpas(|vpa| by_name.contains_key(vpa));
+        let mut events = Vec::new();
+        // Mostly nothing is: names of ten thousand VPAs are put together for nothing then.
+        if !unexpected_restarts.is_empty() || memory.remembers_vpas() {
+            let by_name: HashMap<String, &Arc<VerticalPodAutoscaler>> =
+                snapshot.vpas.iter().map(|vpa| (joined(vpa), vpa)).collect();
+            let restarted = |restart: &UnexpectedRestart| {
+                Some(Event::restarted_on_resize(by_name.get(&restart.vpa)?, restart))
+            };
+            events.extend(unexpected_restarts.iter().filter_map(restarted));
+            memory.retain_vpas(|vpa| by_name.contains_key(vpa));
+        }
         let Assignment { controlled, left_out, unresolved, uncontrolled_pods } =
             assign(snapshot, &config, &memory);
         let work: Vec<VpaWork> = controlled

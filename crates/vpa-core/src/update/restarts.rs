@@ -90,6 +90,11 @@ impl Restarts {
         self.watched.retain(|uid, watched| lives(uid) && now.duration_since(watched.last) < WATCHED_FOR);
     }
 
+    /// Whether no VPA is known to have any.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_vpa.is_empty()
+    }
+
     /// Forgets VPAs that are gone.
     pub(super) fn retain_vpas(&mut self, exists: impl Fn(&str) -> bool) {
         self.by_vpa.retain(|vpa, _| exists(vpa));
