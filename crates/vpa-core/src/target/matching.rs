@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use vpa_api::VerticalPodAutoscaler;
 
-use super::{Controller, ControllerKey, ControllerSource, Lookup};
+use super::{ControllerKey, ControllerSource, Lookup};
 
 /// Order of VPAs that want the same pod: the one created first is first (one without a creation time before all), then
 /// by name.
@@ -86,56 +86,11 @@ fn slot(namespace: &str, kind: &str, name: &str) -> String {
     format!("{namespace}/{kind}/{name}")
 }
 
-/// A VPA that names a controller, with its own look-up of that target.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    vpa: Arc<VerticalPodAutoscaler>,
-    /// The target, or its key where it is still [pending](Lookup::Pending).
-    target: Result<Arc<Controller>, ControllerKey>,
-}
-
-/// The VPAs that name a topmost controller (by namespace, kind and name; the API version is not compared), the strongest
-/// first. Those that are not `eligible`, or whose target cannot be looked up, are left out.
-pub fn claims<V: VpaSource + ?Sized, S: ControllerSource + ?Sized>(
-    vpas: &V,
-    controllers: &S,
-    top: &ControllerKey,
-    eligible: impl Fn(&VerticalPodAutoscaler) -> bool,
-) -> Vec<Claim> {
-    let claim = |vpa: Arc<VerticalPodAutoscaler>| {
-        if !eligible(&vpa) {
-            return None;
-        }
-        let key = ControllerKey::of_target(&vpa)?;
-        let target = match controllers.get(&key) {
-            Lookup::Found(controller) => Ok(controller),
-            Lookup::Pending => Err(key),
-            Lookup::NotFound | Lookup::UnknownKind | Lookup::Forbidden | Lookup::Failed(_) => return None,
-        };
-        Some(Claim { vpa, target })
-    };
-    vpas.targeting(&top.namespace, &top.kind, &top.name).into_iter().filter_map(claim).collect()
-}
-
-/// The VPA of these claims that controls a pod with these labels: the strongest whose selector matches.
+/// The VPA that controls a pod with these labels under this topmost controller.
 ///
-/// # Errors
-/// The key of a target of a stronger one that is still [pending](Lookup::Pending).
-pub fn strongest<'a>(
-    claims: &'a [Claim],
-    labels: &BTreeMap<String, String>,
-) -> Result<Option<&'a Arc<VerticalPodAutoscaler>>, &'a ControllerKey> {
-    for Claim { vpa, target } in claims {
-        let controller = target.as_ref()?;
-        if controller.selector.as_ref().is_ok_and(|selector| selector.matches(labels)) {
-            return Ok(Some(vpa));
-        }
-    }
-    Ok(None)
-}
-
-/// The VPA that controls a pod with these labels under this topmost controller: the strongest that passes `eligible` and
-/// whose selector matches.
+/// The strongest VPA that names the controller (by namespace, kind and name; the API version is not compared), passes
+/// `eligible`, and whose own look-up of the target gives a selector that matches. A VPA whose target cannot be looked
+/// up is passed over; where that look-up is still under way, its key is the error.
 ///
 /// # Errors
 /// The key of a target that is still [pending](Lookup::Pending).
@@ -146,6 +101,20 @@ pub fn controlling<V: VpaSource + ?Sized, S: ControllerSource + ?Sized>(
     labels: &BTreeMap<String, String>,
     eligible: impl Fn(&VerticalPodAutoscaler) -> bool,
 ) -> Result<Option<Arc<VerticalPodAutoscaler>>, ControllerKey> {
-    let claims = claims(vpas, controllers, top, eligible);
-    strongest(&claims, labels).map(|vpa| vpa.cloned()).map_err(ControllerKey::clone)
+    for vpa in vpas.targeting(&top.namespace, &top.kind, &top.name) {
+        let Some(target) = ControllerKey::of_target(&vpa) else { continue };
+        if !eligible(&vpa) {
+            continue;
+        }
+        match controllers.get(&target) {
+            Lookup::Found(controller) => {
+                if controller.selector.as_ref().is_ok_and(|selector| selector.matches(labels)) {
+                    return Ok(Some(vpa));
+                }
+            }
+            Lookup::Pending => return Err(target),
+            Lookup::NotFound | Lookup::UnknownKind | Lookup::Forbidden | Lookup::Failed(_) => {}
+        }
+    }
+    Ok(None)
 }

@@ -13,7 +13,7 @@ mod selector;
 
 pub use chain::{ChainError, MAX_CHAIN, climb, controller_owner, topmost, topmost_of_pod};
 pub use key::{ControllerKey, WellKnown};
-pub use matching::{Claim, VpaIndex, VpaSource, claims, controlling, pod_namespace, stronger, strongest};
+pub use matching::{VpaIndex, VpaSource, controlling, pod_namespace, stronger};
 pub use selector::{Operator, Requirement, Selector, SelectorError};
 
 use std::sync::Arc;

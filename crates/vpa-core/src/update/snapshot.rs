@@ -16,8 +16,8 @@ use super::nodes::NodeSource;
 use super::report::LeftOut;
 use crate::policy::{LimitRangeSource, has_startup_boost, mode};
 use crate::target::{
-    ChainError, Claim, Controller, ControllerKey, ControllerSource, Lookup, VpaIndex, WellKnown, claims,
-    strongest, topmost_of_pod,
+    ChainError, Controller, ControllerKey, ControllerSource, Lookup, VpaIndex, VpaSource as _, WellKnown,
+    topmost_of_pod,
 };
 
 /// One moment of the cluster.
@@ -39,10 +39,12 @@ pub struct Snapshot<'a> {
 /// A VPA with its live pods.
 pub(super) type Controlled = (Arc<VerticalPodAutoscaler>, Vec<Arc<Pod>>);
 
-/// The topmost controller of some pods, and the VPAs that name it.
+/// The topmost controller of some pods.
 struct Owner {
-    top: Result<Option<Arc<Controller>>, ChainError>,
-    claims: Vec<Claim>,
+    /// What is not known of the way to it.
+    error: Option<ChainError>,
+    /// Places of the VPAs that name it, with their targets, the strongest first.
+    claims: Vec<(usize, Arc<Controller>)>,
 }
 
 /// Which pods each VPA controls.
@@ -60,11 +62,11 @@ pub(super) struct Assignment {
 /// Finds the pods of each VPA that may touch running pods. Pods that are being deleted are left out.
 pub(super) fn assign(snapshot: &Snapshot<'_>, config: &Config, memory: &UpdaterMemory) -> Assignment {
     let mut assignment = Assignment::default();
-    let mut taking_part: Vec<Controlled> = Vec::new();
+    let mut taking_part = Vec::new();
     for vpa in &snapshot.vpas {
-        match left_out(vpa, snapshot.controllers, config) {
-            None => taking_part.push((Arc::clone(vpa), Vec::new())),
-            Some(why) => {
+        match target(vpa, snapshot.controllers, config) {
+            Ok(target) => taking_part.push((Arc::clone(vpa), target)),
+            Err(why) => {
                 assignment.left_out.insert(joined(vpa), why);
             }
         }
@@ -74,51 +76,50 @@ pub(super) fn assign(snapshot: &Snapshot<'_>, config: &Config, memory: &UpdaterM
     let places: HashMap<_, _> =
         taking_part.iter().enumerate().map(|(place, (vpa, _))| (Arc::as_ptr(vpa), place)).collect();
     // Pods of one owner have one topmost controller and the same VPAs to choose from; both are looked up once.
+    let owner = |pod: &Pod| {
+        let (top, error) = match topmost_of_pod(snapshot.controllers, pod) {
+            Ok(top) => (top, None),
+            Err(error) => (None, Some(error)),
+        };
+        let named = |top: Arc<Controller>| index.targeting(&top.key.namespace, &top.key.kind, &top.key.name);
+        let claim = |vpa: Arc<VerticalPodAutoscaler>| {
+            let place = *places.get(&Arc::as_ptr(&vpa))?;
+            Some((place, Arc::clone(&taking_part.get(place)?.1)))
+        };
+        let claims = top.map(named).into_iter().flatten().filter_map(claim).collect();
+        Owner { error, claims }
+    };
     let mut owners: HashMap<GroupRef<'_>, Owner> = HashMap::new();
+    let mut pods_of = vec![Vec::new(); taking_part.len()];
     let lives = |pod: &&Arc<Pod>| pod.metadata.deletion_timestamp.is_none() && !memory.was_just_evicted(pod);
     for pod in snapshot.pods.iter().filter(lives) {
         let key = GroupRef::of(pod);
-        let owner = owners.entry(key).or_insert_with(|| Owner::of(pod, snapshot.controllers, &index));
-        let vpa = owner.controlling(pod);
-        if let Err(why) = &vpa {
-            let (what, why) = match why {
-                Unknown::Top(error) => (GroupKey::from(key).to_string(), error.to_string()),
-                Unknown::Target(target) => (target.to_string(), "is still being looked up".to_owned()),
-            };
-            assignment.unresolved.insert(what, why);
+        let owner = owners.entry(key).or_insert_with(|| owner(pod));
+        if let Some(error) = &owner.error {
+            assignment.unresolved.insert(GroupKey::from(key).to_string(), error.to_string());
         }
-        let place = vpa.ok().flatten().and_then(|vpa| places.get(&Arc::as_ptr(vpa)));
-        match place.and_then(|place| taking_part.get_mut(*place)) {
-            Some((_, pods)) => pods.push(Arc::clone(pod)),
+        match owner.controlling(pod).and_then(|place| pods_of.get_mut(place)) {
+            Some(pods) => pods.push(Arc::clone(pod)),
             None => assignment.uncontrolled_pods += 1,
         }
     }
-    let (controlled, without): (Vec<_>, Vec<_>) =
-        taking_part.into_iter().partition(|(_, pods)| !pods.is_empty());
-    assignment.controlled = controlled;
-    assignment.left_out.extend(without.iter().map(|(vpa, _)| (joined(vpa), LeftOut::NoPods)));
+    for ((vpa, _), pods) in taking_part.into_iter().zip(pods_of) {
+        if pods.is_empty() {
+            assignment.left_out.insert(joined(&vpa), LeftOut::NoPods);
+        } else {
+            assignment.controlled.push((vpa, pods));
+        }
+    }
     assignment
 }
 
-/// Why it is not known which VPA controls a pod.
-enum Unknown<'a> {
-    Top(&'a ChainError),
-    Target(&'a ControllerKey),
-}
-
 impl Owner {
-    fn of(pod: &Pod, controllers: &dyn ControllerSource, index: &VpaIndex) -> Self {
-        let top = topmost_of_pod(controllers, pod);
-        let claims = match &top {
-            Ok(Some(top)) => claims(index, controllers, &top.key, |_| true),
-            Ok(None) | Err(_) => Vec::new(),
+    /// Place of the strongest VPA whose selector matches the pod.
+    fn controlling(&self, pod: &Pod) -> Option<usize> {
+        let matches = |target: &Controller| {
+            target.selector.as_ref().is_ok_and(|selector| selector.matches(pod.labels()))
         };
-        Self { top, claims }
-    }
-
-    fn controlling(&self, pod: &Pod) -> Result<Option<&Arc<VerticalPodAutoscaler>>, Unknown<'_>> {
-        self.top.as_ref().map_err(Unknown::Top)?;
-        strongest(&self.claims, pod.labels()).map_err(Unknown::Target)
+        self.claims.iter().find(|(_, target)| matches(target)).map(|(place, _)| *place)
     }
 }
 
@@ -142,25 +143,29 @@ pub(super) fn mode_label(vpa: &VerticalPodAutoscaler) -> String {
     }
 }
 
-fn left_out(
+/// The target of a VPA.
+///
+/// # Errors
+/// Why it takes no part.
+fn target(
     vpa: &VerticalPodAutoscaler,
     controllers: &dyn ControllerSource,
     config: &Config,
-) -> Option<LeftOut> {
+) -> Result<Arc<Controller>, LeftOut> {
     if config.ignored_namespaces.iter().any(|ignored| ignored == names(vpa).0) {
-        return Some(LeftOut::IgnoredNamespace);
+        return Err(LeftOut::IgnoredNamespace);
     }
     let mode = mode(vpa);
     let boosts = config.features.cpu_startup_boost && has_startup_boost(vpa);
     if !mode.evicts() && !mode.resizes() && !boosts {
-        return Some(LeftOut::Mode(mode_label(vpa)));
+        return Err(LeftOut::Mode(mode_label(vpa)));
     }
     let Some(target) = ControllerKey::of_target(vpa) else {
-        return Some(LeftOut::Target("it has no targetRef".to_owned()));
+        return Err(LeftOut::Target("it has no targetRef".to_owned()));
     };
     let why = match controllers.get(&target) {
         Lookup::Found(controller) => match &controller.selector {
-            Ok(_) => return None,
+            Ok(_) => return Ok(controller),
             Err(error) => error.to_string(),
         },
         Lookup::NotFound => format!("{target} does not exist"),
@@ -169,7 +174,7 @@ fn left_out(
         Lookup::Pending => format!("{target} is still being looked up"),
         Lookup::Failed(reason) => reason,
     };
-    Some(LeftOut::Target(why))
+    Err(LeftOut::Target(why))
 }
 
 /// How many pods the owner of a group is meant to have.
