@@ -25,15 +25,6 @@ fn table(title: &str) -> (Vec<&'static str>, Vec<Vec<&'static str>>) {
     (head, rows)
 }
 
-const PHASES: [ResizePhase; 6] = [
-    ResizePhase::None,
-    ResizePhase::Deferred,
-    ResizePhase::InProgress,
-    ResizePhase::Infeasible,
-    ResizePhase::Error,
-    ResizePhase::Unknown,
-];
-
 fn name(state: InPlaceState) -> &'static str {
     match state {
         InPlaceState::Settled => "Settled",
@@ -67,11 +58,11 @@ fn transition(state: InPlaceState, phase: ResizePhase, now: Timestamp) -> String
 fn states_follow_each_other_as_the_document_says() {
     let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
     let (head, rows) = table("state");
-    assert_eq!(head[1..], PHASES.map(ResizePhase::as_str));
-    let states = PHASES.map(|phase| InPlaceState::Settled.observe(phase, at(0)).retried(at(0)));
+    assert_eq!(head[1..], ResizePhase::ALL.map(ResizePhase::as_str));
+    let states = ResizePhase::ALL.map(|phase| InPlaceState::Settled.observe(phase, at(0)).retried(at(0)));
     assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), states.map(name));
     for (state, row) in states.into_iter().zip(rows) {
-        for (phase, want) in PHASES.into_iter().zip(&row[1..]) {
+        for (phase, want) in ResizePhase::ALL.into_iter().zip(&row[1..]) {
             assert_eq!(transition(state, phase, at(60)), **want, "{state:?} on {phase}");
         }
     }

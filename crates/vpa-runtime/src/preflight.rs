@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::PostParams;
 use serde::Deserialize;
 
-use crate::client::chain;
+use crate::client::{chain, repeat};
 use crate::errors::MissingPermission;
 use crate::{Cluster, Error};
 
@@ -252,19 +252,12 @@ async fn ask(
     reviews: &Api<SelfSubjectAccessReview>,
     review: &SelfSubjectAccessReview,
 ) -> Result<SelfSubjectAccessReview, kube::Error> {
-    let mut waits = REVIEW_WAITS.iter();
-    loop {
-        let answer = reviews.create(&PostParams::default(), review).await;
-        let again = match &answer {
-            Ok(_) => false,
-            Err(kube::Error::Api(status)) => status.code == 429 || status.code >= 500,
-            Err(_) => true,
-        };
-        match waits.next().filter(|_| again) {
-            Some(wait) => tokio::time::sleep(*wait).await,
-            None => return answer,
-        }
-    }
+    let again = |error: &kube::Error| match error {
+        kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+        _ => true,
+    };
+    let params = PostParams::default();
+    repeat(&REVIEW_WAITS, again, || reviews.create(&params, review)).await
 }
 
 fn review(permission: &Permission) -> SelfSubjectAccessReview {

@@ -10,20 +10,17 @@
 //! `$NS` is a fresh namespace.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use http_body_util::BodyExt;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
+use kube::config::Kubeconfig;
 use serde_json::{Value, json};
+use support::client_of;
 use vpa_sim::{ApiServer, Options};
-
-async fn client(kubeconfig: Kubeconfig) -> Client {
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
-}
 
 /// Replaces `$NS` and `${name/pointer}` in a text.
 fn fill(text: &str, namespace: &str, saved: &BTreeMap<String, Value>) -> String {
@@ -155,11 +152,11 @@ async fn run(file: &str, client: Client, record: bool, real: bool) -> Vec<String
 async fn check(file: &str) {
     let record = std::env::var_os("VPA_SIM_CONFORMANCE_RECORD").is_some();
     let differences = match std::env::var_os("VPA_SIM_CONFORMANCE_KUBECONFIG") {
-        Some(path) => run(file, client(Kubeconfig::read_from(path).unwrap()).await, record, true).await,
+        Some(path) => run(file, client_of(Kubeconfig::read_from(path).unwrap()).await, record, true).await,
         None => {
             let server = ApiServer::start(Options::default()).await.unwrap();
             let kubeconfig = serde_json::from_str(&server.kubeconfig()).unwrap();
-            run(file, client(kubeconfig).await, false, false).await
+            run(file, client_of(kubeconfig).await, false, false).await
         }
     };
     assert!(differences.is_empty(), "{} differences\n{}", differences.len(), differences.join("\n"));

@@ -1,19 +1,19 @@
 //! Scripted faults, seen by a client.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod support;
+
 use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use serde_json::{Value, json};
+use support::client;
 use vpa_sim::{ApiServer, Options, Running};
 
 async fn start() -> (Running, Client) {
     let server = ApiServer::start(Options::default()).await.unwrap();
-    let kubeconfig: Kubeconfig = serde_json::from_str(&server.kubeconfig()).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    config.default_retry = false;
-    (server, Client::try_from(config).unwrap())
+    let client = client(&server.kubeconfig()).await;
+    (server, client)
 }
 
 /// Status code of an answer.

@@ -1,27 +1,22 @@
 //! The API server, seen by a client.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod support;
+
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
+use kube::Client;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, EvictParams, ListParams, ObjectMeta, Patch, PatchParams,
     PostParams, WatchEvent, WatchParams,
 };
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use serde_json::{Value, json};
+use support::client;
 use vpa_sim::{ApiServer, Options, Running};
-
-async fn client(kubeconfig: &str) -> Client {
-    let kubeconfig: Kubeconfig = serde_json::from_str(kubeconfig).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    config.default_retry = false;
-    Client::try_from(config).unwrap()
-}
 
 async fn start() -> (Running, Client) {
     let server = ApiServer::start(Options { history_max: 50, ..Options::default() }).await.unwrap();

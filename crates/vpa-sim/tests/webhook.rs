@@ -1,6 +1,8 @@
 //! Admission webhooks, called as an API server calls them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +12,12 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use parking_lot::Mutex;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
+use support::client;
 use tokio::net::TcpListener;
 use vpa_sim::{ApiServer, Options, Running};
 
@@ -93,10 +95,8 @@ impl Webhook {
 
 async fn start() -> (Running, Client) {
     let server = ApiServer::start(Options::default()).await.unwrap();
-    let kubeconfig: Kubeconfig = serde_json::from_str(&server.kubeconfig()).unwrap();
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    config.default_retry = false;
-    (server, Client::try_from(config).unwrap())
+    let client = client(&server.kubeconfig()).await;
+    (server, client)
 }
 
 async fn register(client: &Client, mut webhook: Value) {

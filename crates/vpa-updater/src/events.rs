@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
-use std::time::Duration;
 
 use hashbrown::HashMap;
 use k8s_openapi::api::core::v1::{Event as KubeEvent, EventSource, ObjectReference};
@@ -16,18 +15,16 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vpa_core::update::{Event, EventTarget, ObjectRef};
-use vpa_runtime::client::chain;
+use vpa_runtime::client::{chain, repeat, server_failed};
 use vpa_runtime::clock;
+
+use crate::writes::FAILED_SERVER_WAITS;
 
 /// Events that may wait to be written. A pass that disrupts more pods than this at once loses some of their events, which
 /// is logged; the log and the metrics have them all.
 const QUEUE_MAX: usize = 4096;
 /// Events that are remembered in order to count them up.
 const KNOWN_MAX: usize = 4096;
-/// Attempts to create an event.
-const CREATE_ATTEMPTS: u32 = 3;
-/// First wait between them; doubles.
-const CREATE_WAIT: Duration = Duration::from_millis(250);
 /// Name under which events are written.
 const COMPONENT: &str = "vpa-updater";
 
@@ -130,19 +127,17 @@ impl EventTask {
     }
 }
 
-/// Creates an event, again where the server broke: its name is its own, so it is never there twice.
+/// Creates an event, again where the server failed: its name is its own, so it is never there twice.
 async fn create(api: &Api<KubeEvent>, made: &KubeEvent) -> Result<(), kube::Error> {
-    let mut attempt = 1;
-    loop {
-        match api.create(&PostParams::default(), made).await {
-            // The attempt before was carried out after all.
-            Err(kube::Error::Api(status)) if status.code == 409 && attempt > 1 => return Ok(()),
-            Err(kube::Error::Api(status)) if status.code >= 500 && attempt < CREATE_ATTEMPTS => {
-                tokio::time::sleep(CREATE_WAIT * 2_u32.pow(attempt - 1)).await;
-                attempt += 1;
-            }
-            result => return result.map(drop),
-        }
+    let (params, mut sent) = (PostParams::default(), 0);
+    let created = repeat(&FAILED_SERVER_WAITS, server_failed, || {
+        sent += 1;
+        api.create(&params, made)
+    });
+    match created.await {
+        // An attempt before was carried out after all.
+        Err(kube::Error::Api(status)) if status.code == 409 && sent > 1 => Ok(()),
+        result => result.map(drop),
     }
 }
 

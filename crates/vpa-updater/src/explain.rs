@@ -58,8 +58,7 @@ impl Explainer {
             }
             let shown = pods.iter().take(left).map(|pod| explain(vpa, pod)).collect::<Vec<_>>();
             left -= shown.len();
-            let key = format!("{}/{}", vpa.namespace, vpa.name);
-            let attempts = json!(self.0.lock().journal.of(&key).collect::<Vec<_>>());
+            let attempts = json!(self.0.lock().journal.of(&vpa.vpa()).collect::<Vec<_>>());
             vpas.push(json!({
                 "namespace": vpa.namespace,
                 "name": vpa.name,

@@ -14,7 +14,7 @@ use vpa_api::limit_range::LimitRange;
 use vpa_api::pod::Pod;
 use vpa_core::policy::{LimitRangeSource, LimitRanges};
 use vpa_core::update::{
-    Config, Heartbeat, Next, Outcome, Pass, PassReport, Reason, Snapshot, Step, UpdaterMemory,
+    Config, Heartbeat, Next, Outcome, Pass, PassReport, Reason, Snapshot, Step, UpdaterMemory, vpa_name,
 };
 use vpa_runtime::targets::Targets;
 use vpa_runtime::{Leadership, Pacer, Shell, Store, clock};
@@ -197,7 +197,7 @@ impl Updater {
         let Performed { step, outcome, took } = performed;
         let now = clock::wall();
         self.metrics.performed(&step.action, &outcome, took);
-        self.explainer.journal(|journal| journal.note(vpa_key(&step.vpa), &step, &outcome, now, took));
+        self.explainer.journal(|journal| journal.note(vpa_name(&step.vpa), &step, &outcome, now, took));
         pass.on_outcome(step.id, outcome, now);
     }
 
@@ -225,11 +225,6 @@ impl Updater {
         );
         self.explainer.pass(clock::wall(), report, exists);
     }
-}
-
-fn vpa_key(vpa: &VerticalPodAutoscaler) -> String {
-    let (namespace, name) = (vpa.metadata.namespace.as_deref(), vpa.metadata.name.as_deref());
-    format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default())
 }
 
 async fn sleep_until(time: Option<Timestamp>) {

@@ -9,12 +9,11 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use vpa_api::pod::Pod;
 use vpa_core::update::{Action, Outcome, PatchOp, Refusal};
-use vpa_runtime::client::chain;
+use vpa_runtime::client::{chain, repeat, server_failed};
 
-/// Attempts to annotate a pod that was resized.
-const ANNOTATE_ATTEMPTS: u32 = 3;
-/// First wait between them; doubles.
-const ANNOTATE_WAIT: Duration = Duration::from_millis(250);
+/// Waits before a write that may be sent twice is sent again to a server that failed.
+pub(crate) const FAILED_SERVER_WAITS: [Duration; 2] =
+    [Duration::from_millis(250), Duration::from_millis(500)];
 
 /// Carries out what a step asks for.
 pub async fn perform(client: &Client, pod: &Pod, action: &Action) -> Outcome {
@@ -46,28 +45,16 @@ async fn update(pods: &Api<Pod>, pod: &Pod, resize: &[PatchOp], annotate: &[Patc
         Ok(patch) => Patch::<()>::Json(patch),
         Err(error) => return Outcome::Transient(format!("the patch cannot be written: {error}")),
     };
-    match annotated(pods, name, &patch).await {
+    // Again where the server failed: nothing else writes the annotation of a resize that is done.
+    let params = PatchParams::default();
+    match repeat(&FAILED_SERVER_WAITS, server_failed, || pods.patch(name, &params, &patch)).await {
         Err(error) if resize.is_empty() => outcome(&error, false),
         Err(error) => {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             tracing::warn!(namespace, pod = name, error = chain(&error), "resized, but not annotated");
             Outcome::Done
         }
-        Ok(()) => Outcome::Done,
-    }
-}
-
-/// Annotates a pod, again where the server broke: nothing else writes the annotation of a resize that is done.
-async fn annotated(pods: &Api<Pod>, name: &str, patch: &Patch<()>) -> Result<(), kube::Error> {
-    let mut attempt = 1;
-    loop {
-        match pods.patch(name, &PatchParams::default(), patch).await {
-            Err(kube::Error::Api(status)) if status.code >= 500 && attempt < ANNOTATE_ATTEMPTS => {
-                tokio::time::sleep(ANNOTATE_WAIT * 2_u32.pow(attempt - 1)).await;
-                attempt += 1;
-            }
-            result => return result.map(drop),
-        }
+        Ok(_) => Outcome::Done,
     }
 }
 

@@ -43,18 +43,16 @@ impl Blocked {
 impl VpaWork {
     /// The reason that keeps all pods from an update, where it is the same for each.
     pub(super) fn common_block(&self) -> Option<&Reason> {
-        let reason = |work: &'_ PodWork| match &work.verdict {
-            Some(Verdict::Left(reason)) if blocks(reason) => Some(reason.code()),
-            _ => None,
-        };
-        let code = reason(self.pods.first()?)?;
-        if !self.pods.iter().all(|work| reason(work) == Some(code)) {
-            return None;
-        }
-        match &self.pods.first()?.verdict {
-            Some(Verdict::Left(first)) => Some(first),
-            _ => None,
-        }
+        let first = blocking(self.pods.first()?)?;
+        let same = |work: &PodWork| blocking(work).is_some_and(|reason| reason.code() == first.code());
+        self.pods.iter().all(same).then_some(first)
+    }
+}
+
+fn blocking(work: &PodWork) -> Option<&Reason> {
+    match &work.verdict {
+        Some(Verdict::Left(reason)) => Some(reason).filter(|reason| blocks(reason)),
+        _ => None,
     }
 }
 

@@ -30,6 +30,10 @@ pub enum ResizePhase {
 }
 
 impl ResizePhase {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Deferred, Self::InProgress, Self::Infeasible, Self::Error, Self::Unknown];
+
     /// Reads the conditions of a pod.
     ///
     /// The first resize condition in the list decides whether there is a resize at all; then a pending one speaks before
@@ -274,15 +278,7 @@ mod tests {
     }
 
     fn phase(text: &str) -> ResizePhase {
-        let all = [
-            ResizePhase::None,
-            ResizePhase::Deferred,
-            ResizePhase::InProgress,
-            ResizePhase::Infeasible,
-            ResizePhase::Error,
-            ResizePhase::Unknown,
-        ];
-        all.into_iter().find(|phase| phase.as_str() == text).unwrap()
+        ResizePhase::ALL.into_iter().find(|phase| phase.as_str() == text).unwrap()
     }
 
     /// What a state does at once and after two hours, in the words of the document.

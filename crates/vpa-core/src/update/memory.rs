@@ -211,7 +211,7 @@ impl UpdaterMemory {
     /// evicted pod is judged by what it had until now.
     pub(super) fn note_resize(&mut self, vpa: &str, pod: &Pod) {
         let Some(watch) = self.evictions.get_mut(vpa) else { return };
-        if GroupKey::of(pod) != watch.group || watch.known.contains(uid_of(pod)) {
+        if GroupRef::of(pod) != GroupRef::from(&watch.group) || watch.known.contains(uid_of(pod)) {
             return;
         }
         if resources(pod) == watch.had {

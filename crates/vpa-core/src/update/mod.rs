@@ -56,6 +56,6 @@ pub use quota::{QUOTA_WINDOW, QuotaScope};
 pub use reason::Reason;
 pub use report::{LeftOut, PassReport, PodReport, Tally, Verdict, VpaReport, failure};
 pub use restarts::UnexpectedRestart;
-pub use snapshot::{Snapshot, replicas};
+pub use snapshot::{Snapshot, replicas, vpa_name};
 pub use step::{Action, Event, EventTarget, ObjectRef, Outcome, Refusal, Step, StepId};
 pub use work::groups;

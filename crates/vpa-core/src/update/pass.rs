@@ -15,7 +15,7 @@ use super::nodes::NodeSource;
 use super::reason::Reason;
 use super::report::{LeftOut, PassReport, VpaReport};
 use super::restarts::UnexpectedRestart;
-use super::snapshot::{Assignment, Snapshot, assign, joined};
+use super::snapshot::{Assignment, Snapshot, assign, vpa_name};
 use super::step::{Event, Outcome, Step, StepId};
 use super::work::{Candidate, Context, Kind, VpaWork};
 
@@ -71,7 +71,7 @@ impl Pass {
         // Mostly nothing is: names of ten thousand VPAs are put together for nothing then.
         if !unexpected_restarts.is_empty() || memory.remembers_vpas() {
             let by_name: HashMap<String, &Arc<VerticalPodAutoscaler>> =
-                snapshot.vpas.iter().map(|vpa| (joined(vpa), vpa)).collect();
+                snapshot.vpas.iter().map(|vpa| (vpa_name(vpa), vpa)).collect();
             let restarted = |restart: &UnexpectedRestart| {
                 Some(Event::restarted_on_resize(by_name.get(&restart.vpa)?, restart))
             };
@@ -328,8 +328,7 @@ impl Pass {
 
 /// The report of a VPA; an event where all of its pods have been blocked for some time.
 fn conclude(work: VpaWork, cx: &mut Context<'_>, events: &mut Vec<Event>) -> VpaReport {
-    let due = work.common_block().is_some() && work.is_due(cx);
-    let reason = work.common_block().filter(|_| due);
+    let reason = work.common_block().filter(|_| work.is_due(cx));
     if let Some(reason) = cx.memory.blocked.observe(&work.key, reason) {
         events.push(Event::updates_blocked(&work.vpa, work.pods.len(), reason));
     }

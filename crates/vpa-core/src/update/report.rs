@@ -76,6 +76,13 @@ pub struct VpaReport {
     pub tally: Tally,
 }
 
+impl VpaReport {
+    /// Namespace and name of the VPA.
+    pub fn vpa(&self) -> String {
+        [self.namespace.as_str(), &self.name].join("/")
+    }
+}
+
 /// What became of one pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodReport {

@@ -67,7 +67,7 @@ pub(super) fn assign(snapshot: &Snapshot<'_>, config: &Config, memory: &UpdaterM
         match target(vpa, snapshot.controllers, config) {
             Ok(target) => taking_part.push((Arc::clone(vpa), target)),
             Err(why) => {
-                assignment.left_out.insert(joined(vpa), why);
+                assignment.left_out.insert(vpa_name(vpa), why);
             }
         }
     }
@@ -105,7 +105,7 @@ pub(super) fn assign(snapshot: &Snapshot<'_>, config: &Config, memory: &UpdaterM
     }
     for ((vpa, _), pods) in taking_part.into_iter().zip(pods_of) {
         if pods.is_empty() {
-            assignment.left_out.insert(joined(&vpa), LeftOut::NoPods);
+            assignment.left_out.insert(vpa_name(&vpa), LeftOut::NoPods);
         } else {
             assignment.controlled.push((vpa, pods));
         }
@@ -129,7 +129,7 @@ fn names(vpa: &VerticalPodAutoscaler) -> (&str, &str) {
 }
 
 /// `namespace/name` of a VPA.
-pub(super) fn joined(vpa: &VerticalPodAutoscaler) -> String {
+pub fn vpa_name(vpa: &VerticalPodAutoscaler) -> String {
     let (namespace, name) = names(vpa);
     [namespace, name].join("/")
 }

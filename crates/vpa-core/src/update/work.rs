@@ -26,7 +26,7 @@ use super::nodes::NodeSource;
 use super::priority::PodPriority;
 use super::reason::Reason;
 use super::report::{PodReport, Tally, Verdict, VpaReport, failure};
-use super::snapshot::{Snapshot, joined, mode_label, replicas};
+use super::snapshot::{Snapshot, mode_label, replicas, vpa_name};
 use super::step::{Action, Event};
 use crate::policy::{LimitRanges, Mode, depends_on_requests, has_startup_boost, mode, process};
 
@@ -181,7 +181,7 @@ impl VpaWork {
             .collect();
         let ends = |work: &PodWork| boosts_on && !expired_annotations(&work.pod, &vpa, now).is_empty();
         let boosts = (0..pods.len()).filter(|index| ends(&pods[*index])).collect();
-        let key = joined(&vpa);
+        let key = vpa_name(&vpa);
         Self {
             disruptive: memory.restarts.disruptive(&key),
             key,

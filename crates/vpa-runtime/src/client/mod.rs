@@ -141,6 +141,33 @@ pub async fn fetch(client: &Client, request: http::Request<Vec<u8>>) -> Result<B
     Err(kube::Error::Api(Box::new(status)))
 }
 
+/// Makes a call, and again after each of these waits for as long as `again` says that its error may pass. For calls of kinds
+/// that the client does not repeat by itself, since not each of the kind may be sent twice; this one may.
+///
+/// # Errors
+/// That of the last call.
+pub async fn repeat<T, F>(
+    waits: &[Duration],
+    again: impl Fn(&kube::Error) -> bool,
+    mut call: impl FnMut() -> F,
+) -> Result<T, kube::Error>
+where
+    F: Future<Output = Result<T, kube::Error>>,
+{
+    for wait in waits {
+        match call().await {
+            Err(error) if again(&error) => tokio::time::sleep(*wait).await,
+            result => return result,
+        }
+    }
+    call().await
+}
+
+/// Whether the API server answered that it failed itself.
+pub fn server_failed(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code >= 500)
+}
+
 /// An error with its causes, without those that the text before already repeats.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     // Names of the client library's own layers say nothing to a reader.

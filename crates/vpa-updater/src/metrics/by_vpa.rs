@@ -94,7 +94,7 @@ impl CountersByVpa {
     pub(super) fn observe(&self, vpa: &VpaReport, size_log2: u32) {
         let tally = &vpa.tally;
         let mut all = self.series.lock();
-        let own = all.entry(format!("{}/{}", vpa.namespace, vpa.name)).or_default();
+        let own = all.entry(vpa.vpa()).or_default();
         // Nearly all VPAs of nearly all passes.
         if tally.is_nothing() && !own.is_empty() {
             return;
