@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Runs everything that a change must pass, part by part, and tells how long each took. Called by `make test`.
 # E2E says where the scenarios run: sim, faulty, real or both (the default). With sim, and so with both, those that are to
-# end the same when requests fail run with faults as well.
+# end the same when requests fail run with faults as well. FUZZ_SECONDS is the time for each fuzz target, 15 by default; 0
+# leaves them out.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 e2e=${E2E:-both}
+export FUZZ_SECONDS=${FUZZ_SECONDS:-15}
 target=${CARGO_TARGET_DIR:-target}
 summary=()
 started=$SECONDS
@@ -17,6 +19,9 @@ need_tools() {
   case $e2e in sim|faulty|real|both) ;; *) fail "E2E=$e2e: must be sim, faulty, real or both" ;; esac
   command -v cargo >/dev/null || fail "cargo is not installed: see https://rustup.rs"
   command -v cc >/dev/null || fail "no C compiler (cc): the TLS library needs one (build-essential, gcc or clang)"
+  [ "$FUZZ_SECONDS" = 0 ] || command -v "${CXX:-c++}" >/dev/null ||
+    fail "no C++ compiler (${CXX:-c++}): the fuzz targets need one (build-essential, g++ or clang);" \
+      "'make test FUZZ_SECONDS=0' leaves them out"
   cargo fmt --version >/dev/null 2>&1 || fail "rustfmt is not installed: run 'rustup component add rustfmt'"
   cargo clippy --version >/dev/null 2>&1 || fail "clippy is not installed: run 'rustup component add clippy'"
   if [[ $e2e == @(real|both) ]] && [ -z "${KUBEBUILDER_ASSETS:-}" ]; then
@@ -59,7 +64,8 @@ integration() {
 }
 
 lint() {
-  cargo fmt --all --check && cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+  cargo fmt --all --check && cargo fmt --manifest-path fuzz/Cargo.toml --check &&
+    cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 }
 
 # What is generated is up to date, and the tree keeps its rules.
@@ -97,6 +103,7 @@ part "build" build
 part "tidy" tidy
 part "unit tests" unit
 part "golden cases" golden
+if [ "$FUZZ_SECONDS" != 0 ]; then part "fuzz targets" scripts/fuzz.sh brief; fi
 part "simulator" simulator
 if [[ $e2e == @(sim|both) ]]; then part "scenarios on the embedded cluster" scenarios sim; fi
 if [[ $e2e != real ]]; then part "scenarios with failing requests" scenarios faulty; fi

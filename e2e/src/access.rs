@@ -33,13 +33,20 @@ fn rendered_file() -> PathBuf {
 /// # Errors
 /// If Helm fails, or the file is stale.
 pub fn check_rendered_file(tools: &Tools) -> Result<()> {
-    let values =
-        [&format!("fullnameOverride={NAME}"), "admissionController.registerWebhook=true"].map(String::from);
+    let values = [
+        &format!("fullnameOverride={NAME}"),
+        "admissionController.registerWebhook=true",
+        "admissionController.tls.managed=true",
+    ]
+    .map(String::from);
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     let mut objects = chart::render(tools, NAME, NAMESPACE, &values)?;
     objects.retain(|object| object.types.as_ref().is_some_and(|types| KINDS.contains(&types.kind.as_str())));
-    // Labels carry the chart's version, which does not concern the rights.
-    objects.iter_mut().for_each(|object| object.metadata.labels = None);
+    // Labels carry the chart's version, which does not concern the rights; annotations say when Helm applies them.
+    objects.iter_mut().for_each(|object| {
+        object.metadata.labels = None;
+        object.metadata.annotations = None;
+    });
     objects.sort_by_key(chart::title);
     let text =
         serde_json::to_string_pretty(&objects).map_err(|error| Error::Chart(error.to_string()))? + "\n";
@@ -88,7 +95,21 @@ impl Access {
         program: Program,
         dir: &Path,
     ) -> Result<PathBuf> {
-        let account = self.object_name(program);
+        self.kubeconfig_of(client, endpoint, program.component(), dir).await
+    }
+
+    /// The same for a component that is no program of its own: `deregister`, the chart's hook.
+    ///
+    /// # Errors
+    /// If no token is issued or the file cannot be written.
+    pub async fn kubeconfig_of(
+        &self,
+        client: &kube::Client,
+        endpoint: &Endpoint,
+        component: &str,
+        dir: &Path,
+    ) -> Result<PathBuf> {
+        let account = format!("{}-{component}", self.name);
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &self.namespace);
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1",
@@ -104,7 +125,7 @@ impl Access {
         if token.is_empty() {
             return Err(Error::expectation(format!("cannot {what}: the answer holds none: {answer}")));
         }
-        let path = kubeconfig::path(dir, program.component());
+        let path = kubeconfig::path(dir, component);
         kubeconfig::write(&path, endpoint, &Identity::Token(token.to_owned()))?;
         Ok(path)
     }

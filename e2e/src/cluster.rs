@@ -93,6 +93,16 @@ impl Cluster {
         self.parts.backend
     }
 
+    /// What it is made of.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Folder of the scenario's logs.
+    pub fn logs(&self) -> &Path {
+        &self.logs
+    }
+
     /// Client of an administrator.
     pub fn client(&self) -> &kube::Client {
         &self.parts.client

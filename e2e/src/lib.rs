@@ -5,7 +5,7 @@
 //! bed ───── gives a scenario its cluster: an embedded one of its own, or the shared real one
 //! cluster ─ namespaces, workloads, VPAs, waiting, and starting the programs with the chart's rights (access)
 //! control_plane ─ etcd, kube-apiserver, kube-controller-manager; found or built by tools
-//! bench ─── figures of recommender and updater, on control planes of their own
+//! bench ─── figures of the three programs, on control planes of their own
 //! demo ──── the demonstration, on a cluster of the same making
 //! process, guard ─ started programs, and that none outlives the run
 //! ```

@@ -47,7 +47,7 @@ pub struct ServingFlags {
     #[arg(long, default_value = DEFAULT_CA, value_name = "PATH")]
     pub client_ca_file: PathBuf,
     /// File with the server's certificate chain in PEM. Where the three default files do not exist, the program makes
-    /// its own certificate
+    /// its own certificates and keeps them as --certificate-secret-name says
     #[arg(long, default_value = DEFAULT_CERTIFICATE, value_name = "PATH")]
     pub tls_cert_file: PathBuf,
     /// File with the key of the server's certificate in PEM
@@ -57,6 +57,10 @@ pub struct ServingFlags {
     /// expires stops all admission
     #[arg(long, default_value_t = true)]
     pub reload_cert: bool,
+    /// Secret, in the namespace of this program, with the certificates that the program makes where no files are given: all
+    /// replicas serve those, and renew them in time. Empty to keep them in memory, for a single replica
+    #[arg(long, default_value = DEFAULT_SECRET, value_name = "NAME")]
+    pub certificate_secret_name: String,
     /// Oldest version of TLS to take: tls1_2 or tls1_3
     #[arg(long, default_value = "tls1_2", value_name = "VERSION")]
     pub min_tls_version: String,
@@ -69,6 +73,8 @@ pub struct ServingFlags {
     pub shutdown_delay: GoDuration,
 }
 
+/// Default of `--certificate-secret-name`.
+pub const DEFAULT_SECRET: &str = "vpa-webhook-certificates";
 /// Default of `--client-ca-file`.
 pub const DEFAULT_CA: &str = "/etc/tls-certs/caCert.pem";
 /// Default of `--tls-cert-file`.
@@ -82,6 +88,25 @@ pub struct RegistrationFlags {
     /// Write the webhook configuration vpa-webhook-config, and keep it as these flags say
     #[arg(long, default_value_t = true)]
     pub register_webhook: bool,
+    /// Where the API server finds the webhook.
+    #[command(flatten)]
+    pub reach: ReachFlags,
+    /// Time in seconds that the API server waits for an answer, from 1 to 30
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub webhook_timeout_seconds: i32,
+    /// Let the creation of pods fail when the webhook does not answer, except in kube-system and in the namespace of this
+    /// program, whose pods are not reviewed then, so that a cluster can always come back. Without it pods are created as
+    /// they are
+    #[arg(long)]
+    pub webhook_failure_policy_fail: bool,
+    /// Labels of the webhook configuration, as key:value,key:value
+    #[arg(long, default_value = "", value_name = "LABELS")]
+    pub webhook_labels: String,
+}
+
+/// Flags that say where the API server finds the webhook.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ReachFlags {
     /// Register by URL (--webhook-address and --webhook-port) instead of by service
     #[arg(long)]
     pub register_by_url: bool,
@@ -94,15 +119,6 @@ pub struct RegistrationFlags {
     /// Port of the webhook; with --register-by-url
     #[arg(long, default_value = "", value_name = "PORT")]
     pub webhook_port: String,
-    /// Time in seconds that the API server waits for an answer, from 1 to 30
-    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
-    pub webhook_timeout_seconds: i32,
-    /// Let the creation of pods fail when the webhook does not answer. Without it pods are then created as they are
-    #[arg(long)]
-    pub webhook_failure_policy_fail: bool,
-    /// Labels of the webhook configuration, as key:value,key:value
-    #[arg(long, default_value = "", value_name = "LABELS")]
-    pub webhook_labels: String,
 }
 
 /// Flags of the heartbeat.

@@ -1,22 +1,30 @@
 //! The server's certificate: from files, read again when they change, or made here.
 
-use std::path::{Path, PathBuf};
+mod expiry;
+mod files;
+mod issue;
+pub(crate) mod kept;
+pub mod secret;
+pub(crate) mod x509;
+
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio::sync::Notify;
 
-/// Time between two looks at the files. Kubernetes itself takes a minute to put a changed secret into a pod.
+pub use expiry::{Alarm, Warning};
+
+/// Time between two looks at the files or the Secret. Kubernetes itself takes a minute to put a changed secret into a
+/// pod.
 pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a certificate cannot be used.
@@ -67,12 +75,12 @@ pub enum Source {
         /// Certificate of the authority.
         authority: PathBuf,
     },
-    /// Made here, for these names and addresses, with an authority of its own.
+    /// Made here, for these names and addresses, with an authority of its own, and kept in memory alone.
     SelfMade(Vec<String>),
 }
 
 /// What is served at present.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Served {
     key: Arc<CertifiedKey>,
     /// What the API server has to trust, in PEM; empty where there is no such file.
@@ -81,11 +89,40 @@ pub struct Served {
     pub valid: (Timestamp, Timestamp),
 }
 
+impl Served {
+    /// The certificate itself.
+    pub(crate) fn leaf(&self) -> Option<&CertificateDer<'static>> {
+        self.key.cert.first()
+    }
+
+    /// Whether there are authorities that go with the certificate, and none of them has signed it.
+    pub(crate) fn of_a_stranger(&self) -> bool {
+        !self.authority.is_empty() && !self.signed_by(&x509::split(&self.authority).unwrap_or_default())
+    }
+
+    /// Whether one of these authorities has signed the certificate, or is the certificate itself.
+    pub(crate) fn signed_by(&self, authorities: &[CertificateDer<'static>]) -> bool {
+        let Some((leaf, between)) = self.key.cert.split_first() else { return false };
+        let name = x509::facts(leaf).ok().and_then(|facts| facts.names.into_iter().next());
+        // A name with a star is none; any of those that it stands for does.
+        let name = name.map(|name| name.replacen("*.", "webhook.", 1));
+        let Some(Ok(name)) = name.map(ServerName::try_from) else { return false };
+        let seconds = u64::try_from(self.valid.0.as_second()).unwrap_or_default();
+        let begin = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let trusts = |time| x509::Trust::new(authorities.to_vec()).check(leaf, between, &name, time).is_ok();
+        // An authority that was made after the certificate, or that has ended since, has signed it all the same.
+        trusts(UnixTime::now()) || trusts(begin)
+    }
+}
+
 /// The certificate. Cheap to clone; all clones serve the same.
 #[derive(Clone, Debug)]
 pub struct Certificates {
-    source: Source,
+    /// None where somebody else says what is served.
+    source: Option<Source>,
     served: Arc<ArcSwap<Served>>,
+    changed: Arc<Notify>,
+    alone: Arc<AtomicBool>,
 }
 
 impl Certificates {
@@ -94,8 +131,19 @@ impl Certificates {
     /// # Errors
     /// What is wrong with the files.
     pub fn load(source: Source) -> Result<Self, CertificateError> {
-        let served = read(&source)?;
-        Ok(Self { source, served: Arc::new(ArcSwap::from_pointee(served)) })
+        let served = match &source {
+            Source::Files { certificate, key, authority } => files::read(certificate, key, authority)?,
+            Source::SelfMade(names) => kept::Content::new(names, vpa_runtime::clock::wall())
+                .and_then(|content| content.served())
+                .map_err(CertificateError::Making)?,
+        };
+        Ok(Self { source: Some(source), ..Self::serving(served) })
+    }
+
+    /// Serves what is given, until [`Self::serve`] is called.
+    pub(crate) fn serving(served: Served) -> Self {
+        let served = Arc::new(ArcSwap::from_pointee(served));
+        Self { source: None, served, changed: Arc::default(), alone: Arc::default() }
     }
 
     /// What is served at present.
@@ -103,9 +151,30 @@ impl Certificates {
         self.served.load_full()
     }
 
-    /// Whether the certificate was made here.
-    pub fn self_made(&self) -> bool {
-        matches!(self.source, Source::SelfMade(_))
+    /// Serves another certificate from now on.
+    pub(crate) fn serve(&self, served: Served) {
+        self.served.store(Arc::new(served));
+        self.changed.notify_one();
+    }
+
+    /// Goes on serving the same certificate, while the API server has to trust these from now on.
+    pub(crate) fn trusting(&self, authority: Vec<u8>) {
+        self.serve(Served { authority, ..(*self.served()).clone() });
+    }
+
+    /// Whether other replicas have certificates of their own, which API servers have to trust as well.
+    pub fn alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    /// Says so.
+    pub(crate) fn set_alone(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Relaxed);
+    }
+
+    /// Waits until another certificate or authority is served; for one waiter.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Whether the certificate is valid now.
@@ -120,53 +189,26 @@ impl Certificates {
         if now > to { Err(format!("the certificate expired at {to}")) } else { Ok(()) }
     }
 
-    /// Looks at the files, or makes a new certificate when a third of the old one's time is left. True when another
-    /// certificate or authority is served from now on. What is there goes on being served where the new one is no good.
+    /// Looks at the files. True when another certificate or authority is served from now on. What is there goes on being
+    /// served where the new one is no good, or has ended while the old one has not.
     ///
     /// # Errors
     /// What is wrong with the files.
     pub fn refresh(&self, now: Timestamp) -> Result<bool, CertificateError> {
+        let Some(Source::Files { certificate, key, authority }) = &self.source else { return Ok(false) };
         let old = self.served();
-        if self.self_made() {
-            let (from, to) = old.valid;
-            let third = to.duration_since(from) / 3;
-            if to.duration_since(now) > third {
-                return Ok(false);
-            }
+        let new = files::read(certificate, key, authority)?;
+        if new.authority.is_empty() && !old.authority.is_empty() {
+            return Err(files::gone(authority));
         }
-        let new = read(&self.source)?;
         if new.key.cert == old.key.cert && new.authority == old.authority {
             return Ok(false);
         }
-        self.served.store(Arc::new(new));
-        Ok(true)
-    }
-
-    /// Calls [`Self::refresh`] every [`LOOK_EVERY`], for ever, and `changed` after each change.
-    pub async fn watch(&self, changed: impl Fn()) {
-        let mut trouble = None;
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            match self.refresh(vpa_runtime::clock::wall()) {
-                Ok(false) => trouble = None,
-                Ok(true) => {
-                    tracing::info!(valid_until = %self.served().valid.1, "serving another certificate");
-                    trouble = None;
-                    changed();
-                }
-                Err(error) => {
-                    // While files are being replaced they do not fit for a moment; said once for each state.
-                    let text = error.to_string();
-                    if trouble.as_ref() != Some(&text) {
-                        tracing::warn!(
-                            error = text,
-                            "certificate files are not usable; the old certificate is served on"
-                        );
-                        trouble = Some(text);
-                    }
-                }
-            }
+        if new.valid.1 < now && old.valid.1 >= now {
+            return Err(files::ended(certificate, new.valid.1));
         }
+        self.serve(new);
+        Ok(true)
     }
 }
 
@@ -176,97 +218,28 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-fn read(source: &Source) -> Result<Served, CertificateError> {
-    match source {
-        Source::Files { certificate, key, authority } => read_files(certificate, key, authority),
-        Source::SelfMade(names) => make(names).map_err(CertificateError::Making),
-    }
-}
-
-fn read_files(certificate: &Path, key: &Path, authority: &Path) -> Result<Served, CertificateError> {
-    let file = |flag, path: &Path| {
-        std::fs::read(path).map_err(|source| CertificateError::File { flag, path: path.to_owned(), source })
-    };
-    let content =
-        |flag, path: &Path, reason: String| CertificateError::Content { flag, path: path.to_owned(), reason };
-    const CERTIFICATE: &str = "--tls-cert-file";
-    const KEY: &str = "--tls-private-key";
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(&file(CERTIFICATE, certificate)?)
-            .collect::<Result<_, _>>()
-            .map_err(|error| content(CERTIFICATE, certificate, format!("not PEM: {error}")))?;
-    let Some(leaf) = chain.first() else {
-        return Err(content(CERTIFICATE, certificate, "holds no certificate".to_owned()));
-    };
-    let valid = validity(leaf).map_err(|reason| content(CERTIFICATE, certificate, reason))?;
-    let private = PrivateKeyDer::from_pem_slice(&file(KEY, key)?)
-        .map_err(|error| content(KEY, key, format!("holds no private key: {error}")))?;
-    let signer = any_supported_type(&private)
-        .map_err(|error| content(KEY, key, format!("the key cannot be used: {error}")))?;
+/// A certificate with its key, as the TLS library takes them.
+///
+/// # Errors
+/// What is wrong with the key.
+pub(crate) fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: &[u8],
+) -> Result<Arc<CertifiedKey>, String> {
+    let private =
+        PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("holds no private key: {error}"))?;
+    let signer = any_supported_type(&private).map_err(|error| format!("the key cannot be used: {error}"))?;
     let certified = CertifiedKey::new(chain, signer);
     match certified.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-        Err(_) => {
-            return Err(CertificateError::Mismatch {
-                certificate: certificate.to_owned(),
-                key: key.to_owned(),
-            });
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok(Arc::new(certified))
         }
+        Err(_) => Err(NOT_ITS_KEY.to_owned()),
     }
-    // The authority is needed for the registration only, which says so when it is missing.
-    let authority = std::fs::read(authority).unwrap_or_default();
-    Ok(Served { key: Arc::new(certified), authority, valid })
 }
 
-fn validity(leaf: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), String> {
-    let (_, parsed) =
-        x509_parser::parse_x509_certificate(leaf).map_err(|error| format!("not a certificate: {error}"))?;
-    let time =
-        |seconds: i64| Timestamp::from_second(seconds).map_err(|error| format!("its validity: {error}"));
-    let validity = parsed.validity();
-    Ok((time(validity.not_before.timestamp())?, time(validity.not_after.timestamp())?))
-}
-
-/// Years that a certificate made here is valid. It lives in the memory of one process, which makes a new one in time.
-const SELF_MADE_YEARS: i32 = 1;
-
-fn make(names: &[String]) -> Result<Served, String> {
-    let text = |error: rcgen::Error| error.to_string();
-    let today = vpa_runtime::clock::wall().to_zoned(jiff::tz::TimeZone::UTC).date();
-    let date = |date: jiff::civil::Date| {
-        let month = u8::try_from(date.month()).unwrap_or(1);
-        // Valid in each year, which the 29th of February is not.
-        let day = u8::try_from(date.day()).unwrap_or(1).min(28);
-        rcgen::date_time_ymd(date.year().into(), month, day)
-    };
-    // Clocks of API servers may be behind.
-    let from = date(today.yesterday().unwrap_or(today));
-    let to = date(today.saturating_add(jiff::Span::new().years(SELF_MADE_YEARS)));
-
-    let mut authority = CertificateParams::new(Vec::new()).map_err(text)?;
-    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    authority.distinguished_name.push(DnType::CommonName, "vpa-admission-controller authority");
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    (authority.not_before, authority.not_after) = (from, to);
-    let authority_key = KeyPair::generate().map_err(text)?;
-    let authority_certificate = authority.self_signed(&authority_key).map_err(text)?;
-    let issuer = Issuer::new(authority, authority_key);
-
-    let mut leaf = CertificateParams::new(names.to_vec()).map_err(text)?;
-    leaf.distinguished_name.push(DnType::CommonName, "vpa-admission-controller");
-    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    leaf.use_authority_key_identifier_extension = true;
-    (leaf.not_before, leaf.not_after) = (from, to);
-    let leaf_key = KeyPair::generate().map_err(text)?;
-    let leaf = leaf.signed_by(&leaf_key, &issuer).map_err(text)?;
-
-    let private = PrivateKeyDer::try_from(leaf_key.serialize_der()).map_err(str::to_owned)?;
-    let signer = any_supported_type(&private).map_err(|error| error.to_string())?;
-    let valid = validity(leaf.der())?;
-    let key = Arc::new(CertifiedKey::new(vec![leaf.der().clone()], signer));
-    Ok(Served { key, authority: authority_certificate.pem().into_bytes(), valid })
-}
+/// What [`certified`] says of the key of another certificate.
+const NOT_ITS_KEY: &str = "not the key of the certificate";
 
 #[cfg(test)]
 mod tests;

@@ -4,25 +4,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use vpa_core::admit;
 use vpa_runtime::flags::{CommonFlags, FeatureGates, Scope};
 use vpa_runtime::lease::HeartbeatWriter;
 use vpa_runtime::preflight::{self, Permission};
-use vpa_runtime::{Cluster, Component, Error, Shell, clock, server, targets};
+use vpa_runtime::{Component, Error, Shell, server, targets};
 
 use crate::args::{Args, DEFAULT_CA, DEFAULT_CERTIFICATE, DEFAULT_KEY, HeartbeatFlags, ServingFlags};
+use crate::certificates::secret::Place;
 use crate::certificates::{Certificates, Source};
 use crate::metrics::WebhookMetrics;
-use crate::registration::{self, Registration};
+use crate::registration::{self, Known, Registration};
+use crate::self_review::SelfReview;
 use crate::state::State;
+use crate::surroundings;
 use crate::tls::{self, Requirements};
+use crate::upkeep::{self, Supply};
 use crate::webhook::Webhook;
 
 /// This program.
 pub const COMPONENT: Component = Component {
     name: "vpa-admission-controller",
-    about: "Gives pods the recommendation of their VPA when they are created, and validates VPAs.",
+    about: "Gives pods the recommendation of their VPA when they are created, and validates VPAs. \
+            `vpa-admission-controller deregister` ends that for good; it has a --help of its own.",
     default_address: ":8944",
     lease_name: None,
 };
@@ -38,23 +42,93 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
     let Args { common, serving, registration, heartbeat, max_allowed_cpu_boost } = args;
     let CommonFlags { kube, scope, log: _, address, profiling, feature_gates } = common;
     let scope = scope.scope()?;
-    let namespace = std::env::var("NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
-    let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let namespace = own_namespace();
     let requirements = Requirements::new(&serving.min_tls_version, &serving.tls_ciphers)?;
     let register = registration.register_webhook;
     let registration = Registration::new(&registration, &namespace, &scope)?;
-    let certificates = Certificates::load(source(&serving, &registration))
-        .map_err(|error| Error::other("the webhook's certificate", error))?;
-    let config = requirements.server(certificates.clone()).map_err(|error| Error::other("TLS", error))?;
+    // Known to be good before anything else is done.
+    let from_files = from_files(&serving, register)?;
+    let secret = serving.certificate_secret_name.as_str();
+    let secret = (from_files.is_none() && !secret.is_empty()).then_some(secret);
 
     shell.serve(&address, profiling).await?;
     let cluster = shell.connect(&kube).await?;
     preflight::crds(&cluster, &[preflight::VPA_CRD]).await?;
-    let lease_namespace = lease_namespace(&heartbeat, &namespace);
-    let wanted = permissions(&scope, register, lease_namespace, &heartbeat.status_lease_name);
-    preflight::permissions(&cluster, &wanted).await?;
+    let lease = (lease_namespace(&heartbeat, &namespace), heartbeat.status_lease_name.as_str());
+    let secret = secret.map(|secret| (namespace.as_str(), secret));
+    preflight::permissions(&cluster, &permissions(&scope, register, lease, secret)).await?;
+
+    let known = register.then(Known::default);
+    let supply = match from_files {
+        Some(supply) => Some(supply),
+        None => {
+            shell.health().phase("getting certificates");
+            let place = secret.map(|(namespace, name)| Place::new(&cluster, namespace, name));
+            Supply::open(&shell, place, registration.names(), known.clone()).await?
+        }
+    };
+    let Some(supply) = supply else { return Ok(()) };
+    let certificates = supply.certificates().clone();
+    let config = requirements.server(certificates.clone()).map_err(|error| Error::other("TLS", error))?;
 
     shell.health().phase("reading the cluster's state");
+    let serves = check_serving(&shell);
+    known.iter().for_each(|known| upkeep::ready_when_registered(&shell, known));
+    let state = State::start(&shell, &cluster, &scope);
+    if !state.wait_synced(&shell).await {
+        return Ok(());
+    }
+
+    let settings =
+        admit::Config { gates: gates(feature_gates), max_allowed_cpu_boost: max_allowed_cpu_boost.0 };
+    let (router, metrics) = webhook(&shell, state, settings)?;
+    let listener = server::listen(&listen_address(&serving)?).await?;
+    let local = listener.local_addr().map_err(|error| Error::other("the webhook's address", error))?;
+    tracing::info!(address = %local, certificates = supply.name(), "serving reviews");
+    // Not the shell's own token: the server outlives the signal by the delay.
+    let stop_serving = tokio_util::sync::CancellationToken::new();
+    let server = tokio::spawn(tls::serve(listener, config, router, stop_serving.clone()));
+    serves.store(true, Ordering::Relaxed);
+
+    upkeep::keep_certificates(&shell, supply, metrics);
+    // Without the registration nobody here knows by which name the webhook is called.
+    let host = if register { registration.reach().host() } else { None };
+    if let Some(known) = known.clone() {
+        upkeep::keep_registered(&shell, &cluster, registration, &certificates, known);
+    }
+    let interval = heartbeat.status_lease_update_interval.as_std();
+    let writer = HeartbeatWriter::new(&cluster, lease.0, lease.1, interval);
+    let review = SelfReview::new(local, host, &namespace);
+    upkeep::beat(&shell, writer, interval, review, &certificates, known);
+
+    watch_server(&shell, server, &stop_serving, serving.shutdown_delay.as_std()).await
+}
+
+/// The webhook's HTTP side and its metrics.
+fn webhook(
+    shell: &Shell,
+    state: State,
+    settings: admit::Config,
+) -> Result<(axum::Router, WebhookMetrics), Error> {
+    let metrics = WebhookMetrics::new(shell.registry())
+        .map_err(|error| Error::other("metrics of the webhook", error))?;
+    let webhook = Arc::new(Webhook::new(Arc::new(state), settings, metrics.clone()));
+    let load = webhook.load();
+    shell.vital("measure of the load", async move {
+        load.measure().await;
+        Ok(())
+    });
+    Ok((webhook.router(), metrics))
+}
+
+/// Namespace of this program.
+pub(crate) fn own_namespace() -> String {
+    let namespace = std::env::var("NAMESPACE").ok().filter(|namespace| !namespace.is_empty());
+    namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
+}
+
+/// Makes readiness follow whether the program listens; set what is returned when it does.
+fn check_serving(shell: &Shell) -> Arc<AtomicBool> {
     let serves = Arc::new(AtomicBool::new(false));
     let (flag, stop) = (serves.clone(), shell.stopping());
     shell.health().check("webhook", move || {
@@ -66,30 +140,7 @@ pub async fn run(args: Args, shell: Shell) -> Result<(), Error> {
             Err("not listening yet".to_owned())
         }
     });
-    let state = State::start(&shell, &cluster, &scope);
-    if !state.wait_synced(&shell).await {
-        return Ok(());
-    }
-
-    let settings =
-        admit::Config { gates: gates(feature_gates), max_allowed_cpu_boost: max_allowed_cpu_boost.0 };
-    let metrics = WebhookMetrics::new(shell.registry())
-        .map_err(|error| Error::other("metrics of the webhook", error))?;
-    metrics.certificate(certificates.served().valid.1);
-    let router = Arc::new(Webhook::new(Arc::new(state), settings, metrics.clone())).router();
-    let listener = server::listen(&listen_address(&serving)?).await?;
-    tracing::info!(port = serving.port, self_made = certificates.self_made(), "serving reviews");
-    // Not the shell's own token: the server outlives the signal by the delay.
-    let stop_serving = tokio_util::sync::CancellationToken::new();
-    let server = tokio::spawn(tls::serve(listener, config, router, stop_serving.clone()));
-    serves.store(true, Ordering::Relaxed);
-    shell.health().phase("serving");
-
-    let registered = start_registration(&shell, &cluster, &certificates, register.then_some(registration));
-    start_certificate_watch(&shell, &certificates, serving.reload_cert, metrics, registered);
-    start_heartbeat(&shell, &cluster, &heartbeat, lease_namespace, &certificates, &serves);
-
-    watch_server(&shell, server, &stop_serving, serving.shutdown_delay.as_std()).await
+    serves
 }
 
 /// Waits for the end: the server's own, which is a failure, or the program's.
@@ -112,26 +163,29 @@ async fn watch_server(
     server.await.map_err(|error| Error::other("ending the webhook server", error))
 }
 
-/// Where the certificate comes from: files, unless none are given and the default ones are not there.
-fn source(serving: &ServingFlags, registration: &Registration) -> Source {
-    let ServingFlags { client_ca_file, tls_cert_file, tls_private_key, .. } = serving;
+/// The certificate from files; none where none are given and the default ones are not there.
+fn from_files(serving: &ServingFlags, register: bool) -> Result<Option<Supply>, Error> {
+    let ServingFlags { client_ca_file, tls_cert_file, tls_private_key, reload_cert, .. } = serving;
     let defaults =
         [(client_ca_file, DEFAULT_CA), (tls_cert_file, DEFAULT_CERTIFICATE), (tls_private_key, DEFAULT_KEY)];
     if defaults.iter().all(|(path, default)| path.as_os_str() == *default && !path.exists()) {
-        let mut names = registration.names();
-        names.extend(
-            ["localhost", "127.0.0.1"]
-                .map(str::to_owned)
-                .into_iter()
-                .filter(|name| !registration.names().contains(name)),
-        );
-        return Source::SelfMade(names);
+        return Ok(None);
     }
-    Source::Files {
+    let source = Source::Files {
         certificate: tls_cert_file.clone(),
         key: tls_private_key.clone(),
         authority: client_ca_file.clone(),
+    };
+    let certificates =
+        Certificates::load(source).map_err(|error| Error::other("the webhook's certificate", error))?;
+    if register && certificates.served().authority.is_empty() {
+        tracing::warn!(
+            file = %client_ca_file.display(),
+            "there is no file --client-ca-file: the webhook configuration keeps the caBundle that it has; one without any \
+             is good only for certificates that the API servers' systems trust"
+        );
     }
+    Ok(Some(Supply::Files { certificates, reload: *reload_cert }))
 }
 
 fn listen_address(serving: &ServingFlags) -> Result<vpa_runtime::flags::ListenAddress, Error> {
@@ -147,12 +201,17 @@ fn gates(gates: FeatureGates) -> admit::Gates {
     admit::Gates { in_place, per_vpa_config, cpu_startup_boost }
 }
 
-fn lease_namespace<'a>(flags: &'a HeartbeatFlags, namespace: &'a str) -> &'a str {
+pub(crate) fn lease_namespace<'a>(flags: &'a HeartbeatFlags, namespace: &'a str) -> &'a str {
     if flags.status_lease_namespace.is_empty() { namespace } else { &flags.status_lease_namespace }
 }
 
-/// The rights that the program needs.
-pub fn permissions(scope: &Scope, register: bool, lease_namespace: &str, lease: &str) -> Vec<Permission> {
+/// The rights that the program needs, given namespace and name of its lease and of the Secret that it keeps, if any.
+pub fn permissions(
+    scope: &Scope,
+    register: bool,
+    (lease_namespace, lease): (&str, &str),
+    secret: Option<(&str, &str)>,
+) -> Vec<Permission> {
     let namespace = scope.namespace.as_deref();
     let listed = [
         (vpa_api::names::GROUP, "verticalpodautoscalers", "find the VPA of a pod"),
@@ -166,6 +225,7 @@ pub fn permissions(scope: &Scope, register: bool, lease_namespace: &str, lease: 
         .map(|permission| permission.in_namespace(namespace))
         .collect();
     wanted.extend(targets::permissions(scope));
+    wanted.extend(surroundings::permissions(scope));
     let heartbeat = |verb| {
         let purpose = "tell the updater that pods will be reviewed";
         Permission::new(verb, "coordination.k8s.io", "leases", purpose)
@@ -182,98 +242,12 @@ pub fn permissions(scope: &Scope, register: bool, lease_namespace: &str, lease: 
         wanted.push(configuration("create"));
         wanted.extend(["get", "patch"].map(|verb| configuration(verb).on(registration::CONFIGURATION)));
     }
+    // That it cannot be read or made shows at once; this would show in two months.
+    wanted.extend(secret.map(|(namespace, name)| {
+        let purpose = "renew the webhook's certificates";
+        Permission::new("update", "", "secrets", purpose).in_namespace(Some(namespace)).on(name).optional()
+    }));
     wanted
-}
-
-/// Keeps the webhook configuration as it should be. What is returned wakes it up when the authority has changed.
-fn start_registration(
-    shell: &Shell,
-    cluster: &Cluster,
-    certificates: &Certificates,
-    registration: Option<Registration>,
-) -> Arc<Notify> {
-    let wake = Arc::new(Notify::new());
-    let Some(registration) = registration else { return wake };
-    let (cluster, certificates, woken, task) =
-        (cluster.clone(), certificates.clone(), wake.clone(), shell.clone());
-    shell.vital("registration of the webhook", async move {
-        let mut trouble = None;
-        loop {
-            let served = certificates.served();
-            let pause = match registration.apply(&cluster, &served.authority, certificates.self_made()).await
-            {
-                Ok(written) => {
-                    if written {
-                        tracing::info!(
-                            configuration = registration::CONFIGURATION,
-                            "webhook configuration written"
-                        );
-                    }
-                    trouble = None;
-                    registration::LOOK_EVERY
-                }
-                Err(reason) => {
-                    if trouble.as_ref() != Some(&reason) {
-                        tracing::warn!(reason, "the webhook is not registered; trying on");
-                        trouble = Some(reason);
-                    }
-                    registration::RETRY_EVERY
-                }
-            };
-            tokio::select! {
-                () = woken.notified() => {}
-                go_on = task.sleep(pause) => if !go_on { return Ok(()) },
-            }
-        }
-    });
-    wake
-}
-
-fn start_certificate_watch(
-    shell: &Shell,
-    certificates: &Certificates,
-    reload: bool,
-    metrics: WebhookMetrics,
-    changed: Arc<Notify>,
-) {
-    if !reload && !certificates.self_made() {
-        return;
-    }
-    let (certificates, stop) = (certificates.clone(), shell.stopping());
-    shell.vital("watch of the certificate", async move {
-        let on_change = || {
-            metrics.certificate(certificates.served().valid.1);
-            changed.notify_one();
-        };
-        tokio::select! {
-            () = certificates.watch(on_change) => {}
-            () = stop.cancelled() => {}
-        }
-        Ok(())
-    });
-}
-
-fn start_heartbeat(
-    shell: &Shell,
-    cluster: &Cluster,
-    flags: &HeartbeatFlags,
-    namespace: &str,
-    certificates: &Certificates,
-    serves: &Arc<AtomicBool>,
-) {
-    let interval = flags.status_lease_update_interval.as_std();
-    let writer = HeartbeatWriter::new(cluster, namespace, &flags.status_lease_name, interval);
-    let (certificates, serves, stop) = (certificates.clone(), serves.clone(), shell.stopping());
-    let fit = move || {
-        if !serves.load(Ordering::Relaxed) {
-            return Err("the webhook does not listen".to_owned());
-        }
-        certificates.check(clock::wall())
-    };
-    shell.vital("heartbeat", async move {
-        writer.run(stop, fit).await;
-        Ok(())
-    });
 }
 
 /// The command line, for the documents.

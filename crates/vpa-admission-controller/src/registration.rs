@@ -1,8 +1,13 @@
 //! The webhook configuration in the cluster.
 //!
 //! It is created where it is missing and patched where it differs, never deleted: while there is none, pods are created
-//! without their recommendation. It is looked at from time to time, so that one that was removed or changed by mistake
-//! comes back.
+//! without their recommendation. It is looked at every few seconds, so that one that was removed or changed by mistake
+//! comes back. [`remove`](Reach::remove) is for the end of an installation.
+
+mod bundle;
+mod known;
+mod reach;
+mod remove;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,41 +19,41 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
+use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 use vpa_runtime::client::{Failure, chain};
 use vpa_runtime::flags::Scope;
-use vpa_runtime::{Cluster, FlagError, patch};
+use vpa_runtime::{Cluster, FlagError, clock, patch};
 
 use crate::args::{self, RegistrationFlags};
+use crate::certificates::{Certificates, Served, x509};
+
+use bundle::Moment;
+pub(crate) use bundle::Overlap;
+pub use known::Known;
+pub use reach::Reach;
+pub use remove::Removed;
 
 /// Name of the configuration.
 pub const CONFIGURATION: &str = "vpa-webhook-config";
 /// Name of the webhook in it.
 pub const WEBHOOK: &str = "vpa.k8s.io";
 
-/// Time between two looks at the configuration.
-pub const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Time between two looks at the configuration. A look is one read of one object.
+pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Time between two tries when it cannot be written.
 pub const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// Tries when others write it at the same moment.
 const CONFLICTS_MAX: usize = 5;
-/// Authorities that are kept from other replicas, which sign their own certificates: more than any deployment has
-/// replicas, and old ones must not pile up.
-const AUTHORITIES_MAX: usize = 8;
+/// With the failure policy Fail a configuration that is not there yet is made so long after the program is ready, as the Go
+/// suite does always: until the service has its endpoints each creation of a pod would fail.
+pub const CREATE_DELAY: Duration = Duration::from_secs(10);
 
-/// How the API server reaches the webhook.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// By a service.
-    Service {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-    },
-    /// By a URL.
-    Url(String),
-}
+/// Namespace of the cluster's own pods.
+const SYSTEM: &str = "kube-system";
+
+/// Label of namespaces that the API server sets to their name.
+const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// What the configuration has to say.
 #[derive(Clone, Debug)]
@@ -57,7 +62,21 @@ pub struct Registration {
     timeout_seconds: i32,
     fail: bool,
     labels: BTreeMap<String, String>,
-    scope: Scope,
+    /// Only this namespace, where it is set.
+    only: Option<String>,
+    /// Not these namespaces.
+    without: BTreeSet<String>,
+}
+
+/// What a look at the configuration came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It was as it should be.
+    Same,
+    /// It was written.
+    Written,
+    /// There is none, and it was not to be made.
+    Missing,
 }
 
 impl Registration {
@@ -68,35 +87,45 @@ impl Registration {
     pub fn new(flags: &RegistrationFlags, namespace: &str, scope: &Scope) -> Result<Self, FlagError> {
         let RegistrationFlags {
             register_webhook: _,
-            register_by_url,
-            webhook_service,
-            webhook_address,
-            webhook_port,
+            reach,
             webhook_timeout_seconds,
-            webhook_failure_policy_fail,
+            webhook_failure_policy_fail: fail,
             webhook_labels,
         } = flags;
-        let reach = if *register_by_url {
-            if !webhook_address.starts_with("https://") {
-                let allowed = "a URL that starts with https://, such as https://10.0.0.1";
-                return Err(FlagError::new("webhook-address", webhook_address, allowed));
-            }
-            let port = if webhook_port.is_empty() { String::new() } else { format!(":{webhook_port}") };
-            Reach::Url(format!("{webhook_address}{port}"))
-        } else {
-            Reach::Service { namespace: namespace.to_owned(), name: webhook_service.clone() }
-        };
+        let reach = Reach::new(reach, namespace)?;
         if !(1..=30).contains(webhook_timeout_seconds) {
             let found = webhook_timeout_seconds.to_string();
             return Err(FlagError::new("webhook-timeout-seconds", found, "a number from 1 to 30"));
         }
-        Ok(Self {
-            reach,
-            timeout_seconds: *webhook_timeout_seconds,
-            fail: *webhook_failure_policy_fail,
-            labels: args::labels(webhook_labels)?,
-            scope: scope.clone(),
-        })
+        let Scope { namespace: only, ignored } = scope.clone();
+        let mut without = ignored;
+        if *fail {
+            without.extend(unlocked(namespace));
+            if let Some(only) = only.as_ref().filter(|only| without.contains(*only)) {
+                let allowed = format!(
+                    "false while --vpa-object-namespace is {only}: pods of that namespace have to be creatable \
+                     without this program, so with the failure policy Fail it would be asked about nothing"
+                );
+                return Err(FlagError::new("webhook-failure-policy-fail", "true", allowed));
+            }
+        }
+        let labels = args::labels(webhook_labels)?;
+        Ok(Self { reach, timeout_seconds: *webhook_timeout_seconds, fail: *fail, labels, only, without })
+    }
+
+    /// Whether the creation of pods fails while the webhook does not answer.
+    pub fn fails_closed(&self) -> bool {
+        self.fail
+    }
+
+    /// Namespaces whose pods are created without being reviewed.
+    pub fn without(&self) -> &BTreeSet<String> {
+        &self.without
+    }
+
+    /// How the API server reaches the webhook.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// Names under which the API server knows the webhook, for a certificate.
@@ -106,7 +135,7 @@ impl Registration {
                 let full = format!("{name}.{namespace}.svc");
                 vec![format!("{full}.cluster.local"), full, format!("{name}.{namespace}"), name.clone()]
             }
-            Reach::Url(url) => host(url).into_iter().collect(),
+            Reach::Url(_) => self.reach.host().into_iter().collect(),
         }
     }
 
@@ -158,13 +187,13 @@ impl Registration {
 
     fn namespaces(&self) -> LabelSelector {
         let expression = |operator: &str, values: Vec<String>| LabelSelectorRequirement {
-            key: "kubernetes.io/metadata.name".to_owned(),
+            key: NAMESPACE_LABEL.to_owned(),
             operator: operator.to_owned(),
             values: Some(values),
         };
-        let Scope { namespace, ignored } = &self.scope;
-        let only = namespace.clone().map(|namespace| expression("In", vec![namespace]));
-        let without = (!ignored.is_empty()).then(|| expression("NotIn", ignored.iter().cloned().collect()));
+        let only = self.only.clone().map(|namespace| expression("In", vec![namespace]));
+        let without = Vec::from_iter(self.without.iter().cloned());
+        let without = (!without.is_empty()).then(|| expression("NotIn", without));
         let expressions: Vec<_> = only.into_iter().chain(without).collect();
         LabelSelector {
             match_expressions: (!expressions.is_empty()).then_some(expressions),
@@ -172,33 +201,95 @@ impl Registration {
         }
     }
 
-    /// Brings the configuration to what it should be; true when something was written. With `shared` authorities of
-    /// other replicas are kept beside this one's.
+    /// Brings the configuration to what it should be, and notes in `known` what it is.
     ///
     /// # Errors
     /// What keeps it from being written.
-    pub async fn apply(&self, cluster: &Cluster, authority: &[u8], shared: bool) -> Result<bool, String> {
+    pub(crate) async fn apply(
+        &self,
+        cluster: &Cluster,
+        certificates: &Certificates,
+        may_create: bool,
+        overlap: &mut Overlap,
+        known: &Known,
+    ) -> Result<Look, String> {
         let api: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
         for _ in 0..CONFLICTS_MAX {
             let found = api.get_opt(CONFIGURATION).await.map_err(|error| explain(&error, "get"))?;
-            let bundle = if shared { bundle(found.as_ref(), authority) } else { authority.to_vec() };
-            let wanted = self.wanted(found.as_ref(), bundle);
+            let moment = Moment { steady: clock::steady(), wall: clock::wall(), alone: certificates.alone() };
+            let there = trusted(found.as_ref());
+            let bundle = overlap.merge(&there, &own_authorities(&certificates.served(), &there), moment);
+            let wanted = self.wanted(found.as_ref(), bundle.clone());
             let (verb, result) = match &found {
-                None => ("create", api.create(&PostParams::default(), &wanted).await.map(drop)),
+                None if !may_create => {
+                    known.not_written();
+                    return Ok(Look::Missing);
+                }
+                None => {
+                    known.not_written();
+                    ("create", api.create(&PostParams::default(), &wanted).await.map(drop))
+                }
                 Some(found) => {
-                    let Some(change) = patch::diff(&json(found), &json(&wanted)) else { return Ok(false) };
+                    let Some(change) = patch::diff(&json(found), &json(&wanted)) else {
+                        known.written(&bundle, moment.steady);
+                        return Ok(Look::Same);
+                    };
                     let version = found.metadata.resource_version.as_deref();
                     ("patch", patch::merge(&api, CONFIGURATION, change, version).await.map(drop))
                 }
             };
             match result {
-                Ok(()) => return Ok(true),
+                Ok(()) => {
+                    known.written(&bundle, moment.steady);
+                    return Ok(Look::Written);
+                }
                 Err(error) if Failure::of(&error) == Failure::Conflict => {}
-                Err(error) => return Err(explain(&error, verb)),
+                Err(error) => {
+                    // It stays as it was found, which may be good enough: a label that cannot be set harms nobody.
+                    if !self.calls_here(found.as_ref()) {
+                        known.not_written();
+                    }
+                    return Err(explain(&error, verb));
+                }
             }
         }
         Err(format!("{CONFIGURATION} was changed by others {CONFLICTS_MAX} times in a row"))
     }
+
+    /// Whether the configuration sends reviews to this program.
+    fn calls_here(&self, found: Option<&MutatingWebhookConfiguration>) -> bool {
+        ours(found).is_some_and(|webhook| self.reach.is_in(&webhook.client_config))
+    }
+}
+
+/// Namespaces in which pods can always be created with the failure policy Fail: the program's own, whose pods could not
+/// come back after all of them are gone, and that of what the cluster itself needs, such as its network and DNS.
+fn unlocked(own: &str) -> [String; 2] {
+    [own.to_owned(), SYSTEM.to_owned()]
+}
+
+/// What has to be trusted on this replica's account: the authorities that go with its certificate and, where none of them
+/// signed it, the one that is there and did. A wrong file must not undo what works.
+fn own_authorities(served: &Served, there: &[u8]) -> Vec<u8> {
+    let mut own = served.authority.clone();
+    if !served.of_a_stranger() {
+        return own;
+    }
+    let signs = |found: &CertificateDer<'static>| served.signed_by(std::slice::from_ref(found));
+    let signer = x509::split(there).unwrap_or_default().into_iter().find(signs);
+    own.extend(x509::pem(&signer).into_bytes());
+    own
+}
+
+/// The webhook of this suite.
+fn ours(found: Option<&MutatingWebhookConfiguration>) -> Option<&MutatingWebhook> {
+    found?.webhooks.as_ref()?.iter().find(|webhook| webhook.name == WEBHOOK)
+}
+
+/// Authorities that the configuration trusts, in PEM.
+fn trusted(found: Option<&MutatingWebhookConfiguration>) -> Vec<u8> {
+    let bundle = ours(found).and_then(|webhook| webhook.client_config.ca_bundle.clone());
+    bundle.map(|ByteString(bytes)| bytes).unwrap_or_default()
 }
 
 /// Sets what is ours and leaves what the API server filled in or an operator added (match conditions, object selector).
@@ -241,37 +332,6 @@ fn rule(operations: &[&str], group: &str, version: &str, resource: &str) -> Rule
     }
 }
 
-/// This replica's authority first, then those that are there already.
-fn bundle(found: Option<&MutatingWebhookConfiguration>, authority: &[u8]) -> Vec<u8> {
-    const END: &str = "-----END CERTIFICATE-----";
-    let there = found
-        .and_then(|found| found.webhooks.as_ref()?.iter().find(|webhook| webhook.name == WEBHOOK))
-        .and_then(|webhook| webhook.client_config.ca_bundle.as_ref())
-        .map(|ByteString(bytes)| String::from_utf8_lossy(bytes).into_owned())
-        .unwrap_or_default();
-    let own = String::from_utf8_lossy(authority).trim().to_owned();
-    let mut seen = BTreeSet::from([own.clone()]);
-    let others = there.split_inclusive(END).map(str::trim).filter(|pem| pem.ends_with(END));
-    let others: Vec<&str> = others.filter(|pem| seen.insert((*pem).to_owned())).collect();
-    // Where ours is there already, nothing changes, whatever the order: replicas must not write in turns.
-    if there.contains(&own) && others.len() < AUTHORITIES_MAX {
-        return there.into_bytes();
-    }
-    let others = others.into_iter().take(AUTHORITIES_MAX - 1);
-    let all: Vec<&str> = std::iter::once(own.as_str()).chain(others).collect();
-    format!("{}\n", all.join("\n")).into_bytes()
-}
-
-/// Host of a URL, without the brackets of an IPv6 address.
-fn host(url: &str) -> Option<String> {
-    let authority = url.strip_prefix("https://")?.split('/').next()?;
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.split(']').next()?,
-        None => authority.split(':').next()?,
-    };
-    (!host.is_empty()).then(|| host.to_owned())
-}
-
 fn json(configuration: &MutatingWebhookConfiguration) -> Value {
     serde_json::to_value(configuration).unwrap_or_default()
 }
@@ -287,5 +347,7 @@ fn explain(error: &kube::Error, verb: &str) -> String {
     }
 }
 
+#[cfg(test)]
+mod in_a_cluster;
 #[cfg(test)]
 mod tests;

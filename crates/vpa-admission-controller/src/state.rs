@@ -15,6 +15,7 @@ use vpa_runtime::store::{Synced, wait_all};
 use vpa_runtime::targets::Targets;
 use vpa_runtime::{Cluster, Shell, Store, StoreEvent, StoreOptions};
 
+use crate::surroundings::Neighbourhood;
 use crate::webhook::{View, Views};
 
 /// How long a controller of a well-known kind may be on its way. It is created milliseconds before its first pod, and
@@ -49,6 +50,10 @@ impl Index {
 }
 
 impl VpaSource for Index {
+    fn any_in(&self, namespace: &str) -> bool {
+        self.0.read().any_in(namespace)
+    }
+
     fn targeting(&self, namespace: &str, kind: &str, name: &str) -> Vec<Arc<VerticalPodAutoscaler>> {
         self.0.read().targeting(namespace, kind, name)
     }
@@ -88,6 +93,7 @@ impl State {
             vpas: index,
             controllers: Arc::new(targets.clone()),
             limit_ranges: Arc::new(NamespaceLimits(limit_ranges.clone())),
+            surroundings: Some(Arc::new(Neighbourhood::start(shell, cluster, scope))),
         };
         Self { vpas, limit_ranges, targets, view }
     }
@@ -99,13 +105,20 @@ impl State {
     }
 }
 
-/// Drops what reviews do not look at.
-fn slim(vpa: &mut VerticalPodAutoscaler) {
+/// Drops what reviews do not look at: half of a VPA's memory are the bounds of its recommendation.
+pub fn slim(vpa: &mut VerticalPodAutoscaler) {
     vpa.metadata.annotations = None;
     vpa.metadata.labels = None;
     vpa.metadata.managed_fields = None;
-    if let Some(status) = &mut vpa.status {
-        status.conditions = None;
+    vpa.metadata.owner_references = None;
+    vpa.metadata.finalizers = None;
+    let Some(status) = &mut vpa.status else { return };
+    status.conditions = None;
+    let recommendation = status.recommendation.iter_mut();
+    for container in recommendation.flat_map(|all| all.container_recommendations.iter_mut().flatten()) {
+        container.lower_bound = None;
+        container.upper_bound = None;
+        container.uncapped_target = None;
     }
 }
 

@@ -1,22 +1,22 @@
 //! The HTTPS server.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 use vpa_runtime::FlagError;
 
 use crate::certificates::Certificates;
+use crate::connections::{CONNECTIONS_MAX, Connections, Place};
 
 /// Longest time of a handshake. On a network between an API server and a node it takes milliseconds.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -25,12 +25,11 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// API servers keep connections for 90 s when idle.
 const HEAD_MAX: Duration = Duration::from_secs(120);
 
-/// Connections at once. Each API server keeps a few dozen; beyond this new ones are refused, so that a flood cannot
-/// take the memory of those that matter.
-const CONNECTIONS_MAX: usize = 1024;
-
 /// Longest wait for requests under way when the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
+
+/// Longest time that a connection takes to leave, with the request that may be on its way in.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
 
 /// Pause after the listener failed (out of file descriptors, mostly), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -51,7 +50,13 @@ impl Requirements {
         let versions: Vec<&'static SupportedProtocolVersion> = match min_version {
             "" | "tls1_2" => vec![&TLS13, &TLS12],
             "tls1_3" => vec![&TLS13],
-            other => return Err(FlagError::new("min-tls-version", other, "tls1_2 or tls1_3")),
+            other => {
+                return Err(FlagError::new(
+                    "min-tls-version",
+                    other,
+                    "tls1_2 or tls1_3; older ones are not safe",
+                ));
+            }
         };
         let all = ring::ALL_CIPHER_SUITES;
         let names: Vec<&str> =
@@ -68,7 +73,9 @@ impl Requirements {
                 None => {
                     let known: Vec<String> =
                         all.iter().filter(|suite| !is_13(suite)).map(iana_name).collect();
-                    return Err(FlagError::new("tls-ciphers", name, known.join(", ")));
+                    let known = known.join(", ");
+                    let allowed = format!("{known}; suites with CBC or without forward secrecy are not safe");
+                    return Err(FlagError::new("tls-ciphers", name, allowed));
                 }
             }
         }
@@ -106,8 +113,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(config);
-    let graceful = Arc::new(GracefulShutdown::new());
-    let connections = Arc::new(AtomicUsize::new(0));
+    let connections = Connections::new(CONNECTIONS_MAX, stop.clone());
+    let mut refused = false;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -121,70 +128,70 @@ pub async fn serve(
                 continue;
             }
         };
-        if connections.load(Ordering::Relaxed) >= CONNECTIONS_MAX {
-            tracing::warn!(connections = CONNECTIONS_MAX, "too many connections; a new one is refused");
+        let Some(place) = connections.enter() else {
+            if !std::mem::replace(&mut refused, true) {
+                tracing::warn!(
+                    connections = CONNECTIONS_MAX,
+                    "all connections are at work; new ones are refused"
+                );
+            }
             continue;
-        }
-        let slot = Slot::take(&connections);
-        let handshake = handshake(stream, acceptor.clone(), stop.clone());
-        tokio::spawn(connection(handshake, router.clone(), graceful.clone(), slot));
+        };
+        refused = false;
+        tokio::spawn(connection(stream, acceptor.clone(), router.clone(), place));
     }
     drop(listener);
-    let Some(graceful) = wait_sole(graceful, &connections).await else { return };
-    if tokio::time::timeout(DRAIN_MAX, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests were still under way when the server stopped");
+    if !connections.wait_none(DRAIN_MAX).await {
+        let connections = connections.count();
+        tracing::warn!(connections, "requests were still under way when the server stopped");
     }
 }
 
-/// Takes the watcher back once no handshake holds it any more; connections hold only what it hands out.
-async fn wait_sole(
-    mut graceful: Arc<GracefulShutdown>,
-    connections: &AtomicUsize,
-) -> Option<GracefulShutdown> {
-    let deadline = tokio::time::Instant::now() + HANDSHAKE_MAX;
-    loop {
-        match Arc::try_unwrap(graceful) {
-            Ok(graceful) => return Some(graceful),
-            Err(shared) => graceful = shared,
+/// Serves one connection until its client ends it, its place is needed or the server stops.
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, place: Place) {
+    let stream = tokio::select! {
+        () = place.ended() => return,
+        stream = handshake(stream, acceptor) => stream,
+    };
+    let Some(stream) = stream else { return };
+    let place = Arc::new(place);
+    let service = service_fn({
+        let place = place.clone();
+        move |request| {
+            let (router, place) = (router.clone(), place.clone());
+            async move {
+                let _under_way = place.request();
+                router.oneshot(request).await
+            }
         }
-        if tokio::time::Instant::now() >= deadline {
-            let connections = connections.load(Ordering::Relaxed);
-            tracing::warn!(connections, "handshakes were still under way when the server stopped");
-            return None;
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = std::pin::pin!(served);
+    let ended = tokio::select! {
+        ended = &mut served => Ok(ended),
+        () = place.ended() => {
+            served.as_mut().graceful_shutdown();
+            tokio::time::timeout(LEAVE_MAX, served).await
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
+        Err(_) => tracing::debug!("connection did not end in time"),
     }
 }
 
-/// Counts a connection for as long as it lives.
-struct Slot(Arc<AtomicUsize>);
-
-impl Slot {
-    fn take(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Agrees on keys with a client; `None` where that fails, takes too long or the server stops first.
+/// Agrees on keys with a client; `None` where that fails or takes too long.
 async fn handshake(
     stream: TcpStream,
     acceptor: TlsAcceptor,
-    stop: CancellationToken,
 ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
     // Answers are small and awaited; without this the last packet of each may wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
-    let accepted = tokio::select! {
-        () = stop.cancelled() => return None,
-        accepted = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)) => accepted,
-    };
-    match accepted {
+    match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => return Some(stream),
         // A client that does not trust the certificate shows here, and a port scan as well.
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
@@ -193,27 +200,10 @@ async fn handshake(
     None
 }
 
-async fn connection(
-    handshake: impl Future<Output = Option<tokio_rustls::server::TlsStream<TcpStream>>>,
-    router: Router,
-    graceful: Arc<GracefulShutdown>,
-    _slot: Slot,
-) {
-    let Some(stream) = handshake.await else { return };
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let watched = graceful.watch(served);
-    drop(graceful);
-    if let Err(error) = watched.await {
-        tracing::debug!(%error, "connection ended");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::certificates::Source;
 
     #[test]
     fn suites_are_chosen_by_name() {
@@ -231,6 +221,23 @@ mod tests {
         let error = Requirements::new("", "TLS_RSA_WITH_AES_128_CBC_SHA").unwrap_err().to_string();
         assert!(error.contains("TLS_RSA_WITH_AES_128_CBC_SHA"), "{error}");
         assert!(error.contains("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"), "{error}");
-        assert!(Requirements::new("tls1_1", "").unwrap_err().to_string().contains("min-tls-version"));
+        for version in ["tls1_0", "tls1_1", "tls1_4", "TLS1_2", "1.2"] {
+            let error = Requirements::new(version, "").unwrap_err().to_string();
+            assert!(error.contains("min-tls-version") && error.contains("tls1_2 or tls1_3"), "{error}");
+        }
+        for suite in
+            ["TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA", "TLS_RSA_WITH_AES_128_GCM_SHA256", "AES128-SHA", "a"]
+        {
+            assert!(Requirements::new("", suite).is_err(), "{suite}");
+        }
+    }
+
+    /// Names of TLS 1.3 alone leave nothing for TLS 1.2, in Go as here; blanks count for nothing.
+    #[test]
+    fn suites_of_tls_1_3_are_always_there() {
+        let only_13 = Requirements::new("tls1_2", " , :TLS_AES_128_GCM_SHA256,").unwrap();
+        assert!(only_13.suites.iter().all(is_13) && only_13.suites.len() == 3);
+        let certificates = Certificates::load(Source::SelfMade(vec!["localhost".to_owned()])).unwrap();
+        assert!(only_13.server(certificates).is_ok());
     }
 }

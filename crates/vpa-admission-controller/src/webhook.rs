@@ -1,38 +1,33 @@
 //! Reviews over HTTP.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::post;
 use futures::future::BoxFuture;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::sync::Semaphore;
-use vpa_core::admit::{self, Config, Decision, Outcome, Request, Snapshot};
+use tokio::time::Instant;
+use vpa_core::admit::{self, Config, Decision, Outcome, Report, Request, Reviewed, Snapshot, Surroundings};
 use vpa_core::policy::LimitRangeSource;
 use vpa_core::target::{ControllerKey, ControllerSource, VpaSource};
+use vpa_runtime::flags::GoDuration;
 
+use crate::body::Reader;
+use crate::load::Load;
 use crate::metrics::{Step, WebhookMetrics};
 use crate::response;
 
-/// Largest review that is read. Objects are at most 1.5 MB in etcd, and an update brings two of them.
-pub const BODY_BYTES_MAX: usize = 5 * 1024 * 1024;
-
-/// Longest time for a body to arrive. The API server sends it at once; it gives up after 10 s by default.
-const READ_MAX: Duration = Duration::from_secs(5);
-
-/// Reviews that are worked on at once. One takes well under a millisecond, so more only take memory: at most 256 bodies
-/// of 5 MiB. Those beyond wait, which the API server bounds by its own timeout.
-const REVIEWS_MAX: usize = 256;
-
-/// Longest wait for a controller that is looked up for the first time, all look-ups of a review together. The review
-/// must be answered within the API server's timeout, of which this leaves most.
+/// Longest wait for controllers that are looked up for the first time, all look-ups of a review together.
 const LOOKUP_MAX: Duration = Duration::from_secs(2);
+
+/// Timeout of a caller that does not say its own: the API server's default. It tells the one in force with each call.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Look-ups that one review may wait for: a chain has few custom controllers.
 const LOOKUPS_MAX: usize = 8;
@@ -46,6 +41,8 @@ pub struct View {
     pub controllers: Arc<dyn ControllerSource + Send + Sync>,
     /// Limits of namespaces.
     pub limit_ranges: Arc<dyn LimitRangeSource + Send + Sync>,
+    /// What warnings about a VPA look at; none for the warnings of the Go suite alone.
+    pub surroundings: Option<Arc<dyn Surroundings + Send + Sync>>,
 }
 
 /// Where views come from.
@@ -62,13 +59,19 @@ pub struct Webhook {
     views: Arc<dyn Views>,
     config: Config,
     metrics: WebhookMetrics,
-    slots: Semaphore,
+    bodies: Reader,
+    load: Load,
 }
 
 impl Webhook {
     /// A webhook that decides against `views`.
     pub fn new(views: Arc<dyn Views>, config: Config, metrics: WebhookMetrics) -> Self {
-        Self { views, config, metrics, slots: Semaphore::new(REVIEWS_MAX) }
+        Self { views, config, metrics, bodies: Reader::default(), load: Load::default() }
+    }
+
+    /// How busy it is; [`Load::measure`] has to run for it to know of a processor that does not keep up.
+    pub fn load(&self) -> Load {
+        self.load.clone()
     }
 
     /// Its HTTP side: `POST /`, and nothing else.
@@ -76,10 +79,11 @@ impl Webhook {
         Router::new().route("/", post(serve)).with_state(self)
     }
 
-    /// Decides a review; waits a little for controllers that are not known yet.
-    pub async fn decide(&self, request: &Request) -> Decision {
-        let deadline = tokio::time::Instant::now() + LOOKUP_MAX;
+    /// Decides a review; waits for controllers that are not known yet, for `patience` at most.
+    pub async fn decide(&self, request: &Request<'_>, patience: Duration) -> Decision {
+        let deadline = Instant::now() + patience.min(LOOKUP_MAX);
         let mut waited_for: Vec<ControllerKey> = Vec::new();
+        let mut waiting = None;
         loop {
             let decision = self.decide_now(request);
             let Outcome::Pending(key) = &decision.report.outcome else { return decision };
@@ -87,22 +91,67 @@ impl Webhook {
             if waited_for.contains(key) || waited_for.len() >= LOOKUPS_MAX {
                 return decision;
             }
-            if tokio::time::timeout_at(deadline, self.views.resolve(key)).await.is_err() {
+            if waiting.is_none() {
+                waiting = self.load.wait();
+            }
+            if waiting.is_none() || tokio::time::timeout_at(deadline, self.views.resolve(key)).await.is_err()
+            {
                 return decision;
             }
             waited_for.push(key.clone());
         }
     }
 
-    fn decide_now(&self, request: &Request) -> Decision {
-        let View { vpas, controllers, limit_ranges } = self.views.view();
+    fn decide_now(&self, request: &Request<'_>) -> Decision {
+        let View { vpas, controllers, limit_ranges, surroundings } = self.views.view();
         let snapshot = Snapshot {
             vpas: &*vpas,
             controllers: &*controllers,
             limit_ranges: &*limit_ranges,
+            surroundings: surroundings.as_deref().map(|surroundings| surroundings as &dyn Surroundings),
             config: &self.config,
         };
-        admit::review(request, &snapshot)
+        catch_unwind(AssertUnwindSafe(|| admit::review(request, &snapshot))).unwrap_or_else(|_| {
+            // There is no known way to get here. A pod must not pay for one that is not known.
+            let Request { uid, namespace, name, .. } = request;
+            tracing::error!(uid, namespace, name, "the review crashed; the object is admitted as it is");
+            let outcome = Outcome::Failed("the review crashed".to_owned());
+            let report = Report { reviewed: Reviewed::Other, outcome, vpa: None };
+            Decision { denial: None, patches: Vec::new(), warnings: Vec::new(), report }
+        })
+    }
+
+    /// Answers a review.
+    async fn answer(&self, body: &[u8], start: Instant, timeout: Duration) -> Vec<u8> {
+        let request = match admit::decode(body) {
+            Ok(request) => request,
+            Err(error) => {
+                // Not to be blocked by what this webhook does not understand.
+                tracing::warn!(%error, "review cannot be read; the object is admitted as it is");
+                self.metrics.refused("decode", start.elapsed());
+                return response::admit("");
+            }
+        };
+        let took = start.elapsed();
+        if self.load.too_much() || took > timeout / 2 {
+            // An answer that comes too late is worth less than none.
+            let Request { namespace, name, .. } = &request;
+            tracing::debug!(namespace, name, lag = ?self.load.lag(), "too busy, admitted as it is");
+            self.metrics.refused("overload", took);
+            return response::admit(&request.uid);
+        }
+        let began = Instant::now();
+        let decision = self.decide(&request, timeout / 2 - took).await.settled();
+        self.metrics.step(Step::Admit, began.elapsed());
+        log(&request, &decision);
+        let began = Instant::now();
+        let answer = response::encode(&request.uid, &decision).unwrap_or_else(|error| {
+            tracing::error!(%error, "answer cannot be written; the object is admitted as it is");
+            response::admit(&request.uid)
+        });
+        self.metrics.step(Step::BuildResponse, began.elapsed());
+        self.metrics.reviewed(&decision.report, start.elapsed());
+        answer
     }
 }
 
@@ -115,51 +164,29 @@ async fn serve(State(webhook): State<Arc<Webhook>>, request: HttpRequest) -> Res
         tracing::warn!(content_type = ?request.headers().get(CONTENT_TYPE), "request is not application/json");
         return Response::new(Body::empty());
     }
-    let Ok(_slot) = webhook.slots.acquire().await else {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".into());
-    };
-    let body = match tokio::time::timeout(READ_MAX, read(request.into_body())).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(refusal)) => {
+    let timeout = timeout(request.uri());
+    let body = match webhook.bodies.read(request.into_body()).await {
+        Ok(body) => body,
+        Err(refusal) => {
             webhook.metrics.refused(refusal.reason, start.elapsed());
             return text(refusal.status, refusal.text.into());
         }
-        Err(_) => {
-            webhook.metrics.refused("timeout", start.elapsed());
-            return text(StatusCode::REQUEST_TIMEOUT, "request took too long\n".into());
-        }
     };
     webhook.metrics.step(Step::ReadRequest, start.elapsed());
-    let answer = answer(&webhook, &body, start).await;
+    let answer = webhook.answer(&body.bytes, start, timeout).await;
     webhook.metrics.step(Step::Total, start.elapsed());
     text(StatusCode::OK, answer)
 }
 
-async fn answer(webhook: &Webhook, body: &[u8], start: Instant) -> Vec<u8> {
-    let began = Instant::now();
-    let request = match admit::decode(body) {
-        Ok(request) => request,
-        Err(error) => {
-            // Not to be blocked by what this webhook does not understand.
-            tracing::warn!(%error, "review cannot be read; the object is admitted as it is");
-            webhook.metrics.refused("decode", start.elapsed());
-            return response::admit("");
-        }
-    };
-    let decision = webhook.decide(&request).await;
-    webhook.metrics.step(Step::Admit, began.elapsed());
-    log(&request, &decision);
-    let began = Instant::now();
-    let answer = response::encode(&request.uid, &decision).unwrap_or_else(|error| {
-        tracing::error!(%error, "answer cannot be written; the object is admitted as it is");
-        response::admit(&request.uid)
-    });
-    webhook.metrics.step(Step::BuildResponse, began.elapsed());
-    webhook.metrics.reviewed(&decision.report, start.elapsed());
-    answer
+/// How long the caller waits for the answer, which the API server says in the query: `?timeout=10s`.
+fn timeout(uri: &Uri) -> Duration {
+    let parameters = uri.query().unwrap_or_default().split('&');
+    let given = parameters.filter_map(|parameter| parameter.strip_prefix("timeout=")).next_back();
+    let given = given.and_then(|text| text.parse::<GoDuration>().ok()).map(Duration::from);
+    given.filter(|timeout| !timeout.is_zero()).unwrap_or(TIMEOUT_DEFAULT)
 }
 
-fn log(request: &Request, decision: &Decision) {
+fn log(request: &Request<'_>, decision: &Decision) {
     let Request { uid, namespace, name, resource, .. } = request;
     let resource = resource.resource.as_str();
     let vpa = decision.report.vpa.as_deref();
@@ -195,29 +222,24 @@ fn is_json(headers: &HeaderMap) -> bool {
     media_type.eq_ignore_ascii_case("application/json")
 }
 
-struct Refusal {
-    status: StatusCode,
-    reason: &'static str,
-    text: &'static str,
-}
-
-async fn read(body: Body) -> Result<Bytes, Refusal> {
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Refusal {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            reason: "too_large",
-            text: "request payload too large\n",
-        }),
-        Err(_) => {
-            Err(Refusal { status: StatusCode::BAD_REQUEST, reason: "body", text: "body cannot be read\n" })
-        }
-    }
-}
-
 fn text(status: StatusCode, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_callers_timeout_is_read_from_the_query() {
+        let seconds = |uri: &'static str| timeout(&Uri::from_static(uri)).as_secs_f64();
+        assert_eq!(seconds("/?timeout=5s"), 5.0);
+        assert_eq!(seconds("/?a=b&timeout=500ms"), 0.5);
+        for other in ["/", "/?timeout=", "/?timeout=soon", "/?timeout=0s", "/?timeout=-1s"] {
+            assert_eq!(seconds(other), 10.0, "{other}");
+        }
+    }
 }

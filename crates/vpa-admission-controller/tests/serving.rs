@@ -69,6 +69,7 @@ impl Views for Slow {
             vpas: Arc::new(VpaIndex::new([Arc::new(serde_json::from_value(vpa).unwrap())])),
             controllers: Arc::new(self.clone()),
             limit_ranges: Arc::new(self.clone()),
+            surroundings: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The process: flags, log, runtime, signals, vital tasks and the exit code.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use prometheus::Registry;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::flags::{self, CommonFlags, KubeFlags, LeaderElectFlags, ListenAddress, Parsed};
+use crate::flags::{self, Flags, KubeFlags, LeaderElectFlags, ListenAddress, Parsed};
 use crate::metrics::RuntimeMetrics;
 use crate::{
     Cluster, Error, Health, Leadership, Pages, Store, StoreOptions, client, lease, preflight, server, store,
@@ -41,11 +42,21 @@ pub struct Component {
 /// signal, or the end of that time, ends the process at once with exit code 1. So does the end of a vital task.
 pub fn run_main<A, F, Fut>(component: &'static Component, body: F) -> ExitCode
 where
-    A: clap::Parser + AsRef<CommonFlags> + Send + 'static,
+    A: Flags + Send + 'static,
     F: FnOnce(A, Shell) -> Fut + Send + 'static,
     Fut: Future<Output = Result<(), Error>> + Send + 'static,
 {
-    let parsed = match flags::parse::<A>(component, std::env::args_os()) {
+    run_main_with(component, std::env::args_os().collect(), body)
+}
+
+/// [`run_main`] with this command line, the program's name first, for a program that has several commands.
+pub fn run_main_with<A, F, Fut>(component: &'static Component, argv: Vec<OsString>, body: F) -> ExitCode
+where
+    A: Flags + Send + 'static,
+    F: FnOnce(A, Shell) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let parsed = match flags::parse::<A>(component, argv) {
         Ok(Ok(parsed)) => parsed,
         Ok(Err(text)) => {
             print!("{text}");
@@ -66,12 +77,12 @@ fn report(component: &Component, error: &Error) -> ExitCode {
 
 fn start<A, F, Fut>(component: &'static Component, parsed: Parsed<A>, body: F) -> Result<(), Error>
 where
-    A: AsRef<CommonFlags> + Send + 'static,
+    A: Flags + Send + 'static,
     F: FnOnce(A, Shell) -> Fut + Send + 'static,
     Fut: Future<Output = Result<(), Error>> + Send + 'static,
 {
     let Parsed { args, warnings } = parsed;
-    telemetry::init(&args.as_ref().log)?;
+    telemetry::init(args.log())?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -183,6 +183,40 @@ async fn a_refusal_reaches_the_client() {
 }
 
 #[tokio::test]
+async fn warnings_of_a_webhook_are_headers_of_the_answer_refused_or_not() {
+    let hook = Webhook::start().await;
+    let (_server, client) = start().await;
+    register(&client, json!({"clientConfig": {"url": format!("https://localhost:{}/", hook.port), "caBundle": hook.authority}})).await;
+    let long = "x".repeat(300);
+    let many: Vec<String> = (0..14).map(|i| format!("{i:02}{long}")).collect();
+    for (index, (allowed, warnings, expected)) in [
+        (
+            true,
+            json!(["say \"no\"", "b\\c", "b\\c", "", "a\nb"]),
+            vec![r#"299 - "say \"no\"""#.to_owned(), r#"299 - "b\\c""#.to_owned()],
+        ),
+        (false, json!(["why"]), vec![r#"299 - "why""#.to_owned()]),
+        (true, json!([long]), vec![format!("299 - \"{long}\"")]),
+        (true, json!(many), many.iter().map(|text| format!("299 - \"{}\"", &text[..256])).collect()),
+        (true, json!([]), vec![]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        *hook.answer.lock() = json!({"allowed": allowed, "warnings": warnings});
+        let pod = json!({"metadata": {"name": format!("p{index}")}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
+        let request = http::Request::post("/api/v1/namespaces/default/pods")
+            .header("content-type", "application/json")
+            .body(pod.to_string().into_bytes().into())
+            .unwrap();
+        let answer = client.send(request).await.unwrap();
+        assert_eq!(answer.status().is_success(), allowed);
+        let found = answer.headers().get_all("warning").iter();
+        assert_eq!(found.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test]
 async fn the_failure_policy_decides_when_the_webhook_does_not_answer() {
     let hook = Webhook::start().await;
     let (_server, client) = start().await;

@@ -24,6 +24,7 @@ use vpa_api::names::{GROUP, lease};
 use vpa_api::pod::Pod;
 use vpa_core::update::UpdaterMemory;
 use vpa_runtime::flags::{CommonFlags, Scope};
+use vpa_runtime::nodes::StoredNode;
 use vpa_runtime::preflight::{self, Permission};
 use vpa_runtime::targets::{self, Targets};
 use vpa_runtime::{Component, Error, Shell, StoreOptions, store};
@@ -33,7 +34,7 @@ use events::EventWriter;
 use explain::Explainer;
 use heartbeat::HeartbeatReader;
 use metrics::UpdaterMetrics;
-use nodes::{Nodes, StoredNode};
+use nodes::Nodes;
 use passes::Updater;
 
 /// What this program is.

@@ -31,6 +31,7 @@ fn programs() -> Vec<(&'static str, Command)> {
         ("recommender", vpa_recommender::command()),
         ("updater", vpa_updater::command()),
         ("admission-controller", vpa_admission_controller::command()),
+        ("admission-controller deregister", vpa_admission_controller::deregister::command()),
     ]
 }
 

@@ -1,10 +1,12 @@
 //! Rules of the tree that no compiler holds.
 //!
-//! Each submodule is one rule set: [`dependencies`] for who may depend on whom, [`sizes`] for files and functions that have
-//! grown too long, [`words`] for texts that must not be committed, [`links`] for documents that name what is not there.
+//! Each submodule is one rule set: [`dependencies`] for who may depend on whom, [`lock`] for the second lock file, [`sizes`]
+//! for files and functions that have grown too long, [`words`] for texts that must not be committed, [`links`] for documents
+//! that name what is not there.
 
 mod dependencies;
 mod links;
+mod lock;
 mod sizes;
 mod source;
 mod words;
@@ -51,6 +53,7 @@ pub fn report() -> Result<Report, TaskError> {
     let tree = Tree::read()?;
     let mut report = Report::default();
     dependencies::check(&mut report)?;
+    lock::check(&mut report)?;
     sizes::check(&tree, &mut report);
     words::check(&tree, &mut report);
     links::check(&tree, &mut report);

@@ -186,7 +186,7 @@ pub fn name(workload: usize) -> String {
 }
 
 /// A number that looks like the hash that the Deployment controller gives.
-fn hash(workload: usize) -> String {
+pub(super) fn hash(workload: usize) -> String {
     format!("{:09x}", workload.wrapping_mul(0x9E37_79B9) & 0xF_FFFF_FFFF)
 }
 
@@ -198,7 +198,8 @@ fn replica_set(workload: usize) -> String {
     format!("{}-{}", name(workload), hash(workload))
 }
 
-fn owner(kind: &str, name: &str, uid: Option<String>) -> Value {
+/// A reference to a controller.
+pub(super) fn owner(kind: &str, name: &str, uid: Option<String>) -> Value {
     json!({
         "apiVersion": "apps/v1",
         "kind": kind,
@@ -239,7 +240,8 @@ fn node_object(number: usize) -> Value {
     json!({ "metadata": { "name": node(number) }, "status": { "capacity": room, "allocatable": room } })
 }
 
-fn deployment_object(workload: usize) -> Value {
+/// The Deployment of a workload.
+pub(super) fn deployment_object(workload: usize) -> Value {
     let labels = json!({ "app": name(workload) });
     json!({
         "metadata": { "name": name(workload), "namespace": namespace(workload), "labels": labels },
@@ -251,7 +253,8 @@ fn deployment_object(workload: usize) -> Value {
     })
 }
 
-fn replica_set_object(workload: usize, owner: &Value) -> Value {
+/// Its ReplicaSet.
+pub(super) fn replica_set_object(workload: usize, owner: &Value) -> Value {
     let labels = json!({ "app": name(workload), "pod-template-hash": hash(workload) });
     json!({
         "metadata": {
@@ -308,7 +311,11 @@ fn running(resources: Option<&Value>) -> Value {
     status
 }
 
-async fn create<K>(api: &Api<K>, object: Value) -> Result<K>
+/// Creates an object.
+///
+/// # Errors
+/// If it is not one of its kind, or the API server refuses it.
+pub(super) async fn create<K>(api: &Api<K>, object: Value) -> Result<K>
 where
     K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + serde::Serialize + std::fmt::Debug,
 {

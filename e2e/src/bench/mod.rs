@@ -1,7 +1,7 @@
-//! Figures of the recommender and the updater, beside those of the Go suite: `make bench`.
+//! Figures of the three programs, beside those of the Go suite: `make bench`.
 //!
 //! ```text
-//! row ─────────── what there is to measure: recommender has rows a to f, updater the others
+//! row ─────────── what there is to measure: recommender has rows a to f, updater g to j, admission controller k to n
 //! fleet, usage ── what there is: workloads, their VPAs, and what their pods use
 //! past ────────── eight days of usage before the first one, as checkpoints
 //! subject ─────── a program of either suite, to be started on a control plane
@@ -10,6 +10,7 @@
 //!                 by the API server's own count), os (CPU time and memory, by the kernel's)
 //! in_process ──── model and plan alone; simulated: the largest fleet, on the embedded cluster
 //! updater ─────── the same for an updater: its stage, its trial, the changes of pods
+//! admission ───── reviews over TLS: its stage, the client, a server of constant answers, the rounds
 //! table, machine ─ the report
 //! ```
 //!
@@ -28,6 +29,7 @@ use table::{Figure, Line, Report};
 
 pub use row::Row;
 
+pub mod admission;
 pub mod fleet;
 pub mod in_process;
 pub mod machine;
@@ -59,6 +61,8 @@ pub struct Options {
     pub cycle: Option<Duration>,
     /// Cycles of steady state in row c.
     pub steady_cycles: usize,
+    /// Rounds of reviews, of which the median counts.
+    pub rounds: usize,
     /// Numbers of VPAs are divided by this, to try the bench itself.
     pub divisor: usize,
     /// Folder for logs.
@@ -76,21 +80,25 @@ pub async fn run(options: &Options) -> Result<Report> {
         }
         _ => {}
     }
-    let mut bench = Bench { options, machine: Machine::here(), lines: Vec::new() };
+    let mut bench = Bench { options, machine: Machine::here(), lines: Vec::new(), notes: Vec::new() };
     // What is missing is told before the first hour of measuring, not after it.
     for row in &options.rows {
-        bench.subjects(if row.is_updater() { Program::Updater } else { Program::Recommender })?;
+        bench.subjects(row.program())?;
     }
     bench.recommender().await?;
     bench.updater().await?;
+    bench.admission().await?;
     bench.lines.sort_by_key(|line| line.row);
-    Ok(Report { machine: bench.machine, notes: notes(options), lines: bench.lines })
+    let notes = notes(options).into_iter().chain(bench.notes).collect();
+    Ok(Report { machine: bench.machine, notes, lines: bench.lines })
 }
 
 struct Bench<'a> {
     options: &'a Options,
     machine: Machine,
     lines: Vec<Line>,
+    /// What is to be said of the figures, beside what is said of every run.
+    notes: Vec<String>,
 }
 
 impl Bench<'_> {
@@ -160,13 +168,17 @@ fn say(text: &str) {
 
 fn notes(options: &Options) -> Vec<String> {
     let mut notes = Vec::new();
-    if options.rows.iter().any(|row| !row.is_updater()) {
+    let measured = |program| options.rows.iter().any(|row| row.program() == program);
+    if measured(Program::Recommender) {
         let text = "Times are counted from a recommender's first reading of usage, that is from the beginning of its \
                     first cycle. Writes are counted by the API server.";
         notes.push(text.to_owned());
     }
-    if options.rows.iter().any(|row| row.is_updater()) {
+    if measured(Program::Updater) {
         notes.extend(updater::notes());
+    }
+    if measured(Program::AdmissionController) {
+        notes.extend(admission::notes());
     }
     notes.push("CPU time and memory (resident, at most) are counted by the kernel.".to_owned());
     if let Some(cycle) = options.cycle {

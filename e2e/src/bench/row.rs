@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::programs::Program;
+
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Row {
@@ -26,16 +28,44 @@ pub enum Row {
     I,
     /// Updater, 10,000 VPAs: a pass with nothing to do.
     J,
+    /// Admission controller, 1,000 VPAs: reviews under load, memory.
+    K,
+    /// Admission controller, 1,000 VPAs: one review at a time.
+    L,
+    /// Admission controller, 5,000 VPAs: reviews under load, memory.
+    M,
+    /// Admission controller, 50,000 VPAs: reviews under load, memory.
+    N,
 }
 
 impl Row {
     /// All of them.
-    pub const ALL: [Self; 10] =
-        [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F, Self::G, Self::H, Self::I, Self::J];
+    pub const ALL: [Self; 14] = [
+        Self::A,
+        Self::B,
+        Self::C,
+        Self::D,
+        Self::E,
+        Self::F,
+        Self::G,
+        Self::H,
+        Self::I,
+        Self::J,
+        Self::K,
+        Self::L,
+        Self::M,
+        Self::N,
+    ];
 
-    /// Whether it is measured on the updater; the others are on the recommender.
-    pub fn is_updater(self) -> bool {
-        self >= Self::G
+    /// The program that is measured.
+    pub fn program(self) -> Program {
+        if self < Self::G {
+            Program::Recommender
+        } else if self < Self::K {
+            Program::Updater
+        } else {
+            Program::AdmissionController
+        }
     }
 
     pub(super) fn letter(self) -> char {
@@ -50,6 +80,10 @@ impl Row {
             Self::H => 'h',
             Self::I => 'i',
             Self::J => 'j',
+            Self::K => 'k',
+            Self::L => 'l',
+            Self::M => 'm',
+            Self::N => 'n',
         }
     }
 }
@@ -65,7 +99,7 @@ impl FromStr for Row {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|row| row.to_string() == text.trim());
-        found.ok_or_else(|| format!("there is no row {text:?}; rows are the letters from a to j"))
+        found.ok_or_else(|| format!("there is no row {text:?}; rows are the letters from a to n"))
     }
 }
 
@@ -79,6 +113,6 @@ mod tests {
             assert_eq!(row.to_string().parse(), Ok(row));
         }
         assert!(Row::ALL.is_sorted() && Row::ALL.is_sorted_by_key(|row| row.letter()));
-        assert!("k".parse::<Row>().unwrap_err().contains("no row"));
+        assert!("o".parse::<Row>().unwrap_err().contains("no row"));
     }
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Client;
+use kube::api::{Api, ListParams};
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
+use vpa_api::VerticalPodAutoscaler;
 use vpa_sim::metrics_api::MetricsStore;
 
 use super::fleet::{Fleet, Make, PODS_PER_VPA};
@@ -17,9 +19,13 @@ use crate::chart;
 use crate::control_plane::{ControlPlane, Options};
 use crate::error::{Error, Result};
 use crate::tools::Tools;
+use crate::wait::{Seen, wait_for};
 
 /// Parts of a cycle after which there is new usage: metrics-server reads every 15 s, and a cycle takes 1 min.
 const READINGS_PER_CYCLE: u32 = 4;
+
+/// Longest time until the API server serves a kind that it was told of; a second or two.
+const SERVED_MAX: Duration = Duration::from_secs(60);
 
 /// The control plane. Dropping it ends everything.
 pub struct Stage {
@@ -128,6 +134,14 @@ pub(super) async fn plane(logs: &Path) -> Result<ControlPlane> {
     for crd in chart::crds()? {
         chart::apply(&plane.client(), &crd, false).await?;
     }
+    let vpas: Api<VerticalPodAutoscaler> = Api::all(plane.client());
+    wait_for("VPAs to be served", SERVED_MAX, || async {
+        match vpas.list(&ListParams::default().limit(1)).await {
+            Ok(_) => Ok(Seen::Done(())),
+            Err(error) => Ok(Seen::Not(error.to_string())),
+        }
+    })
+    .await?;
     Ok(plane)
 }
 

@@ -15,7 +15,7 @@ const PEER_ENDINGS: [&str; 3] = ["", "-amd64", "-arm64"];
 /// Default of `--checkpoints-write-interval` in default cycles: 10 min of 1 min each.
 const CHECKPOINT_CYCLES: u32 = 10;
 
-/// How the chart has the programs' allocator hold memory.
+/// How the chart has the allocator of recommender and updater hold memory.
 const CHART_ENV: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "1"), ("MALLOC_TRIM_THRESHOLD_", "1000000")];
 
 /// Whose program.
@@ -101,22 +101,32 @@ impl Subject {
     /// # Errors
     /// If it cannot be started.
     pub fn start(&self, kubeconfig: &Path, interval: Option<Duration>, log: &Path) -> Result<Started> {
+        let mut flags = Vec::new();
+        if let Some(interval) = interval {
+            flags.push(format!("--{}-interval={}ms", self.program.component(), interval.as_millis()));
+            if self.suite == Suite::Own && self.program == Program::Recommender {
+                // What may wait for minutes waits for as many cycles as it does by default.
+                let wait = interval * CHECKPOINT_CYCLES;
+                flags.push(format!("--checkpoints-write-interval={}ms", wait.as_millis()));
+            }
+        }
+        self.start_with(kubeconfig, &flags, log)
+    }
+
+    /// The same with these flags.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_with(&self, kubeconfig: &Path, flags: &[String], log: &Path) -> Result<Started> {
         let port = free_port()?;
         let mut command = Command::new(&self.path);
         command.arg(format!("--kubeconfig={}", kubeconfig.display()));
         command.arg(format!("--address=127.0.0.1:{port}"));
-        // It would move the lease that an updater looks for.
+        command.args(flags);
+        // It would move the admission controller's lease, and where an updater looks for it.
         command.env_remove("NAMESPACE");
-        if self.suite == Suite::Own {
+        if self.suite == Suite::Own && self.program != Program::AdmissionController {
             command.envs(CHART_ENV);
-        }
-        if let Some(interval) = interval {
-            command.arg(format!("--{}-interval={}ms", self.program.component(), interval.as_millis()));
-            if self.suite == Suite::Own && self.program == Program::Recommender {
-                // What may wait for minutes waits for as many cycles as it does by default.
-                let wait = interval * CHECKPOINT_CYCLES;
-                command.arg(format!("--checkpoints-write-interval={}ms", wait.as_millis()));
-            }
         }
         Ok(Started { process: Process::start(self.name(), command, log)?, port })
     }
@@ -130,6 +140,9 @@ mod tests {
     fn the_environment_is_that_of_the_chart() {
         let template = crate::chart::folder().join("templates/_component.tpl");
         let template = std::fs::read_to_string(template).unwrap();
+        let condition = "            {{- if ne .component \"admission-controller\" }}\n";
+        let (_, template) = template.split_once(condition).unwrap();
+        let (template, _) = template.split_once("            {{- end }}\n").unwrap();
         for (name, value) in CHART_ENV {
             let lines = format!("- name: {name}\n              value: \"{value}\"\n");
             assert!(template.contains(&lines), "{lines}");

@@ -16,24 +16,28 @@ pub enum Figure {
     Bytes(u64),
     /// Writes per VPA and cycle.
     Writes(f64),
+    /// Number in a second; more is better.
+    Rate(f64),
 }
 
 impl Figure {
     /// As text, with its unit.
     pub fn text(self) -> String {
         match self {
+            Self::Seconds(seconds) if seconds < 0.001 => format!("{:.3} ms", seconds * 1000.0),
             Self::Seconds(seconds) if seconds < 0.01 => format!("{:.1} ms", seconds * 1000.0),
             Self::Seconds(seconds) if seconds < 1.0 => format!("{:.0} ms", seconds * 1000.0),
             Self::Seconds(seconds) => format!("{seconds:.1} s"),
             // As the figures of the Go suite were given: 1 MB is a million bytes.
             Self::Bytes(bytes) => format!("{:.1} MB", bytes as f64 / 1e6),
             Self::Writes(writes) => format!("{writes:.2}"),
+            Self::Rate(rate) => format!("{rate:.0} /s"),
         }
     }
 
     fn number(self) -> f64 {
         match self {
-            Self::Seconds(number) | Self::Writes(number) => number,
+            Self::Seconds(number) | Self::Writes(number) | Self::Rate(number) => number,
             Self::Bytes(bytes) => bytes as f64,
         }
     }
@@ -58,6 +62,7 @@ impl Line {
     fn cells(&self) -> [String; 6] {
         let text = |figure: Option<Figure>| figure.map_or("—".to_owned(), Figure::text);
         let ratio = match (self.own, self.peer) {
+            (Some(Figure::Rate(own)), Some(Figure::Rate(peer))) if peer > 0.0 => format!("{:.1}", own / peer),
             (Some(own), Some(peer)) if own.number() > 0.0 => format!("{:.1}", peer.number() / own.number()),
             _ => "—".to_owned(),
         };
@@ -72,8 +77,8 @@ impl Line {
     }
 }
 
-/// Head of the columns.
-const HEAD: [&str; 6] = ["row", "what", "this suite", "Go suite", "Go / this", "must reach"];
+/// Head of the columns. How many times better is Go / this, for what there should be more of this / Go.
+const HEAD: [&str; 6] = ["row", "what", "this suite", "Go suite", "times better", "must reach"];
 
 /// All figures of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -138,6 +143,13 @@ mod tests {
                     must_reach: Some(Figure::Seconds(10.0)),
                 },
                 Line {
+                    row: 'k',
+                    what: "reviews".to_owned(),
+                    own: Some(Figure::Rate(9000.4)),
+                    peer: Some(Figure::Rate(3000.0)),
+                    must_reach: Some(Figure::Seconds(0.00008)),
+                },
+                Line {
                     row: 'e',
                     what: "memory".to_owned(),
                     own: Some(Figure::Bytes(123_400_000)),
@@ -148,6 +160,7 @@ mod tests {
         };
         let markdown = report.markdown();
         assert!(markdown.contains("| a | time | 4.0 s | 46.0 s | 11.5 | 10.0 s |\n"), "{markdown}");
+        assert!(markdown.contains("| k | reviews | 9000 /s | 3000 /s | 3.0 | 0.080 ms |\n"), "{markdown}");
         assert!(markdown.contains("| e | memory | 123.4 MB | — | — | — |\n"), "{markdown}");
         let terminal = report.terminal();
         assert!(terminal.contains("11.5") && terminal.contains("- a note"), "{terminal}");

@@ -1,4 +1,4 @@
-//! Measures the recommender and the updater: `make bench`.
+//! Measures the three programs: `make bench`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use clap::Parser;
 use e2e::bench::table::Report;
-use e2e::bench::{self, Row, in_process};
+use e2e::bench::{self, Row, admission, in_process};
 use e2e::error::{Error, OnFile, Result};
 
-/// Measures the recommender and the updater, and the Go suite's beside them where PEER names a folder with its programs.
+/// Measures the three programs, and the Go suite's beside them where PEER names a folder with its programs.
 ///
 /// Nothing is asserted. All of it takes about 40 minutes, twice that with PEER, and needs a machine that does nothing
 /// else; it can be stopped at any time and leaves nothing behind.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Rows of the table, separated by commas: a to f for the recommender, g to j for the updater; all where nothing is
-    /// said.
+    /// Rows of the table, separated by commas: a to f for the recommender, g to j for the updater, k to n for the
+    /// admission controller; all where nothing is said.
     #[arg(long, env = "ROWS", default_value = "", value_name = "LETTERS")]
     rows: String,
     /// Folder with the Go suite's programs.
@@ -31,6 +31,9 @@ struct Args {
     /// Cycles of steady state in row c.
     #[arg(long, env = "BENCH_CYCLES", default_value_t = 20, value_name = "COUNT")]
     steady_cycles: usize,
+    /// Rounds of reviews in rows k to n, of which the median counts.
+    #[arg(long, env = "BENCH_ROUNDS", default_value_t = 5, value_name = "COUNT")]
+    rounds: usize,
     /// Divides all numbers of VPAs and pods, to try the bench itself.
     #[arg(long, env = "BENCH_DIVISOR", default_value_t = 1, value_name = "NUMBER")]
     divisor: usize,
@@ -40,14 +43,18 @@ struct Args {
     /// Runs the model for so many VPAs in this process, and prints its figures as JSON.
     #[arg(long, hide = true, value_name = "VPAS")]
     in_process: Option<usize>,
+    /// Serves a constant answer on this port, with the files of this folder.
+    #[arg(long, hide = true, value_name = "PORT:FOLDER")]
+    constant: Option<String>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let done = match args.in_process {
-        Some(vpas) => model(vpas),
-        None => tokio::select! {
+    let done = match (args.in_process, &args.constant) {
+        (Some(vpas), _) => model(vpas),
+        (None, Some(what)) => admission::constant::serve(what).await,
+        (None, None) => tokio::select! {
             done = measure(&args) => done,
             _ = tokio::signal::ctrl_c() => Err(Error::expectation("interrupted")),
         },
@@ -86,6 +93,7 @@ fn options(args: &Args) -> Result<bench::Options> {
         peer_version: args.peer_version.clone().filter(|version| !version.is_empty()),
         cycle: args.cycle.as_deref().filter(|text| !text.is_empty()).map(cycle).transpose()?,
         steady_cycles: args.steady_cycles.max(1),
+        rounds: args.rounds.max(1),
         divisor: args.divisor,
         logs: own.unwrap_or_default().join("bench-logs"),
     })

@@ -47,7 +47,7 @@ pub(crate) async fn a_created_pod_gets_the_recommendation(bed: Bed) -> Result<()
 /// The program enters its own webhook into the cluster, and it works.
 pub(crate) async fn the_webhook_registers_itself(bed: Bed) -> Result<()> {
     const NAME: &str = "vpa-webhook-config";
-    let _alone = crate::WEBHOOK_CONFIGURATION.lock().await;
+    let _alone = crate::sole_webhook(&bed).await;
     let cluster = bed.cluster().await?;
     let app = Workload::deployment("app");
     cluster.create_vpa(&app.vpa("Initial")).await?;
@@ -82,7 +82,7 @@ pub(crate) async fn the_webhook_registers_itself(bed: Bed) -> Result<()> {
     Ok(())
 }
 
-fn registered_by_url(launch: Launch<'_>, port: u16) -> Launch<'_> {
+pub(crate) fn registered_by_url(launch: Launch<'_>, port: u16) -> Launch<'_> {
     let launch = launch.arg("--register-webhook=true").arg("--register-by-url=true");
     launch.arg("--webhook-address=https://127.0.0.1").arg(format!("--webhook-port={port}"))
 }
@@ -129,7 +129,7 @@ pub(crate) async fn an_invalid_vpa_is_refused_with_the_field_named(bed: Bed) -> 
 
 /// Creates the workload and expects its pods to request `cpu`. The API server learns of a new webhook a moment after
 /// it is created, and the admission controller of a new VPA, so the first pods may come too early: they are replaced.
-async fn deploy_with(cluster: &Cluster, app: &Workload, cpu: &str) -> Result<Vec<Pod>> {
+pub(crate) async fn deploy_with(cluster: &Cluster, app: &Workload, cpu: &str) -> Result<Vec<Pod>> {
     cluster.deploy(app).await?;
     wait_for(format!("pods that request cpu={cpu}"), SOON, || async {
         let pods = cluster.pods(app.name()).await?;

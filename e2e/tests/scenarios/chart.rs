@@ -11,6 +11,14 @@ const VARIANTS: &[(&str, &[&str])] = &[
     ("as it comes", &[]),
     ("one replica each", &["recommender.replicas=1", "updater.replicas=1", "admissionController.replicas=1"]),
     ("webhook registered by the program", &["admissionController.registerWebhook=true"]),
+    (
+        "certificates made by the program",
+        &["admissionController.registerWebhook=true", "admissionController.tls.managed=true"],
+    ),
+    (
+        "pods fail without the webhook",
+        &["admissionController.mutatingWebhookConfiguration.failurePolicy=Fail"],
+    ),
     ("recommender alone", &["updater.enabled=false", "admissionController.enabled=false"]),
 ];
 

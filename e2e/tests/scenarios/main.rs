@@ -5,6 +5,7 @@
 //! side by side, `E2E_KEEP_LOGS=1` keeps the logs of those that pass.
 
 mod admit;
+mod certificates;
 mod chart;
 mod crash;
 mod explain;
@@ -15,6 +16,7 @@ mod limits;
 mod operation;
 mod recommend;
 mod update;
+mod warnings;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,6 +35,14 @@ const JOBS: usize = 6;
 /// Held by a scenario while it uses the name `vpa-webhook-config`, of which a cluster has one and the scenarios on the real
 /// control plane share a cluster.
 static WEBHOOK_CONFIGURATION: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Keeps other scenarios that use that name waiting, in a cluster that is shared.
+async fn sole_webhook(bed: &Bed) -> Option<tokio::sync::MutexGuard<'static, ()>> {
+    match bed.setting() {
+        Setting::Real => Some(WEBHOOK_CONFIGURATION.lock().await),
+        _ => None,
+    }
+}
 
 /// Declares a scenario of an async function of the same name.
 macro_rules! scenario {
@@ -62,9 +72,12 @@ const SCENARIOS: &[Scenario<Bed>] = &[
     scenario!(limits::an_hourly_limit_lets_one_pod_go_and_no_other on Sim, Faulty, Real),
     scenario!(limits::a_bounded_step_reaches_the_target_in_several_resizes on Sim, Faulty, Real),
     scenario!(explain::each_decision_is_told_with_what_led_to_it),
+    scenario!(certificates::replicas_share_certificates_that_nobody_has_to_look_after),
     scenario!(admit::the_webhook_registers_itself),
     scenario!(admit::a_created_pod_gets_the_recommendation),
     scenario!(admit::an_invalid_vpa_is_refused_with_the_field_named),
+    scenario!(warnings::a_vpa_that_will_disappoint_is_warned_of),
+    scenario!(warnings::vpas_are_reviewed_without_the_right_to_read_nodes),
     scenario!(chart::the_api_server_accepts_the_chart on Real),
     scenario!(harness::the_cluster_works_without_the_suite),
     scenario!(harness::the_updater_meets_with_every_fault on Faulty),

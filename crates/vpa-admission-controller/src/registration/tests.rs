@@ -1,14 +1,26 @@
 use serde_json::json;
 
+use super::reach::host;
 use super::*;
+use crate::args::ReachFlags;
+
+fn by_url(address: &str) -> ReachFlags {
+    ReachFlags {
+        register_by_url: true,
+        webhook_service: "vpa-webhook".into(),
+        webhook_address: address.into(),
+        webhook_port: "8443".into(),
+    }
+}
+
+fn by_service() -> ReachFlags {
+    ReachFlags { register_by_url: false, ..by_url("") }
+}
 
 fn flags() -> RegistrationFlags {
     RegistrationFlags {
         register_webhook: true,
-        register_by_url: true,
-        webhook_service: "vpa-webhook".into(),
-        webhook_address: "https://127.0.0.1".into(),
-        webhook_port: "8443".into(),
+        reach: by_url("https://127.0.0.1"),
         webhook_timeout_seconds: 10,
         webhook_failure_policy_fail: false,
         webhook_labels: "a:b".into(),
@@ -30,19 +42,21 @@ fn the_configuration_says_what_the_flags_say() {
     assert_eq!(webhook["namespaceSelector"], json!({}));
     assert_eq!(by_url["metadata"]["labels"], json!({ "a": "b" }));
 
-    let flags = RegistrationFlags { register_by_url: false, webhook_failure_policy_fail: true, ..flags() };
+    let flags = RegistrationFlags { reach: by_service(), webhook_failure_policy_fail: true, ..flags() };
     let scope = Scope { namespace: None, ignored: ["x".to_owned()].into() };
-    let by_service = json(&Registration::new(&flags, "kube-system", &scope).unwrap().wanted(None, vec![]));
+    let by_service = json(&Registration::new(&flags, "suite", &scope).unwrap().wanted(None, vec![]));
     let webhook = &by_service["webhooks"][0];
     assert_eq!(
         webhook["clientConfig"],
-        json!({ "service": { "name": "vpa-webhook", "namespace": "kube-system" } })
+        json!({ "service": { "name": "vpa-webhook", "namespace": "suite" } })
     );
     assert_eq!(webhook["failurePolicy"], "Fail");
     let expression = &webhook["namespaceSelector"]["matchExpressions"][0];
     assert_eq!(
         *expression,
-        json!({ "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["x"] })
+        json!({
+            "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", "suite", "x"],
+        })
     );
 }
 
@@ -64,8 +78,8 @@ fn stored(registration: &Registration, authority: &[u8]) -> MutatingWebhookConfi
 
 #[test]
 fn what_is_as_it_should_be_is_not_written() {
-    for by_url in [true, false] {
-        let registration = registration(&RegistrationFlags { register_by_url: by_url, ..flags() });
+    for reach in [by_url("https://127.0.0.1"), by_service()] {
+        let registration = registration(&RegistrationFlags { reach, ..flags() });
         let stored = stored(&registration, b"authority");
         let wanted = registration.wanted(Some(&stored), b"authority".to_vec());
         assert_eq!(patch::diff(&json(&stored), &json(&wanted)), None);
@@ -93,25 +107,51 @@ fn what_an_operator_added_stays() {
 }
 
 #[test]
-fn replicas_with_their_own_authorities_do_not_write_in_turns() {
-    let pem = |n: u8| format!("-----BEGIN CERTIFICATE-----\n{n}\n-----END CERTIFICATE-----\n");
-    let registration = registration(&flags());
-    let mut found = registration.wanted(None, bundle(None, pem(1).as_bytes()));
-    for n in 2..=20 {
-        let both = bundle(Some(&found), pem(n).as_bytes());
-        found = registration.wanted(Some(&found), both.clone());
-        let text = String::from_utf8(both.clone()).unwrap();
-        assert!(text.contains(&pem(n)) && text.contains(&pem(n - 1)));
-        assert!(text.matches("BEGIN").count() <= AUTHORITIES_MAX);
-        assert_eq!(bundle(Some(&found), pem(n).as_bytes()), both);
-        assert_eq!(bundle(Some(&found), pem(n - 1).as_bytes()), both);
+fn with_the_failure_policy_fail_the_cluster_can_always_come_back() {
+    let fail = RegistrationFlags { webhook_failure_policy_fail: true, ..flags() };
+    for (namespace, ignored, excluded) in [
+        (None, None, Some("kube-system suite")),
+        (None, Some("x"), Some("kube-system suite x")),
+        (Some("shop"), None, Some("kube-system suite")),
+        (Some("suite"), None, None),
+        (Some("kube-system"), None, None),
+    ] {
+        let scope = Scope {
+            namespace: namespace.map(str::to_owned),
+            ignored: ignored.map(str::to_owned).into_iter().collect(),
+        };
+        let found = Registration::new(&fail, "suite", &scope);
+        let found = found.map(|found| Vec::from_iter(found.without().iter().cloned()).join(" "));
+        assert_eq!(found.as_deref().ok(), excluded, "{namespace:?} {ignored:?}");
+        // With Ignore pods are created in any case, and those of the cluster itself are sized as in the Go suite.
+        let open = Registration::new(&flags(), "suite", &scope).unwrap();
+        assert_eq!(open.without(), &scope.ignored);
     }
+}
+
+#[test]
+fn a_configuration_that_leads_elsewhere_is_told_apart() {
+    let client = |json: serde_json::Value| serde_json::from_value::<WebhookClientConfig>(json).unwrap();
+    let service = |namespace: &str, name: &str| {
+        client(json!({ "service": { "namespace": namespace, "name": name, "port": 443 } }))
+    };
+    let url = |url: &str| client(json!({ "url": url }));
+    let of = |flags: &ReachFlags| Reach::new(flags, "suite").unwrap();
+    let (by_service, by_url) = (of(&by_service()), of(&by_url("https://127.0.0.1")));
+    assert!(by_service.is_in(&service("suite", "vpa-webhook")));
+    assert!(!by_service.is_in(&service("kube-system", "vpa-webhook")));
+    assert!(!by_service.is_in(&service("suite", "other")));
+    assert!(!by_service.is_in(&url("https://127.0.0.1:8443")));
+    assert!(by_url.is_in(&url("https://127.0.0.1:8443")) && by_url.is_in(&url("https://127.0.0.1:8443/")));
+    assert!(!by_url.is_in(&url("https://127.0.0.1:8444")) && !by_url.is_in(&service("suite", "vpa-webhook")));
+    assert_eq!(by_service.host().as_deref(), Some("vpa-webhook.suite.svc"));
+    assert_eq!(by_url.host().as_deref(), Some("127.0.0.1"));
 }
 
 #[test]
 fn flags_that_cannot_be_are_named() {
     for (flags, flag) in [
-        (RegistrationFlags { webhook_address: "127.0.0.1".into(), ..flags() }, "webhook-address"),
+        (RegistrationFlags { reach: by_url("127.0.0.1"), ..flags() }, "webhook-address"),
         (RegistrationFlags { webhook_timeout_seconds: 31, ..flags() }, "webhook-timeout-seconds"),
         (RegistrationFlags { webhook_labels: "a".into(), ..flags() }, "webhook-labels"),
     ] {

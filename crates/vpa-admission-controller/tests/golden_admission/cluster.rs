@@ -76,9 +76,14 @@ pub(crate) fn webhook(config: &Config, cluster: &Cluster) -> Arc<Webhook> {
 impl Views for Cluster {
     fn view(&self) -> View {
         View {
-            vpas: Arc::new(VpaIndex::new(self.vpas.iter().cloned().map(Arc::new))),
+            vpas: Arc::new(VpaIndex::new(self.vpas.iter().cloned().map(|mut vpa| {
+                // As the program holds them.
+                vpa_admission_controller::state::slim(&mut vpa);
+                Arc::new(vpa)
+            }))),
             controllers: Arc::new(self.clone()),
             limit_ranges: Arc::new(self.clone()),
+            surroundings: None,
         }
     }
 

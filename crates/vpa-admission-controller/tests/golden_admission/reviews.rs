@@ -99,7 +99,7 @@ pub(crate) fn review(case: &Review) -> Result<(), String> {
     outcome?;
     if let Some(want) = case.expect.get("vpa") {
         let request = vpa_core::admit::decode(&body).map_err(|error| error.to_string())?;
-        let decision = block_on(webhook.decide(&request));
+        let decision = block_on(webhook.decide(&request, std::time::Duration::from_secs(1)));
         let got = decision.report.vpa.map(|name| format!("{}/{name}", request.namespace));
         expect("vpa", &want.as_str().map(str::to_owned), &got)?;
     }

@@ -7,13 +7,18 @@
 
 mod boost;
 mod field;
+mod pod;
 mod pods;
 mod request;
+mod shallow;
+mod surroundings;
 mod validation;
 mod vpas;
+mod warnings;
 
 pub use field::{FieldError, Reason};
 pub use request::{DecodeError, GroupVersionResource, Operation, Request, decode};
+pub use surroundings::{Autoscaler, ScaledOn, Surroundings};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -51,6 +56,8 @@ pub struct Snapshot<'a> {
     pub controllers: &'a dyn ControllerSource,
     /// Limits of namespaces.
     pub limit_ranges: &'a dyn LimitRangeSource,
+    /// What warnings about a VPA look at; none for the warnings of the Go suite alone.
+    pub surroundings: Option<&'a dyn Surroundings>,
     /// Settings.
     pub config: &'a Config,
 }
@@ -168,10 +175,10 @@ impl Decision {
 }
 
 /// Decides a review.
-pub fn review(request: &Request, snapshot: &Snapshot<'_>) -> Decision {
+pub fn review(request: &Request<'_>, snapshot: &Snapshot<'_>) -> Decision {
     match (request.resource.group.as_str(), request.resource.resource.as_str()) {
         ("", "pods") => pods::review(request, snapshot),
-        (vpa_api::names::GROUP, "verticalpodautoscalers") => vpas::review(request, &snapshot.config.gates),
+        (vpa_api::names::GROUP, "verticalpodautoscalers") => vpas::review(request, snapshot),
         (group, resource) => {
             let reason = format!("resource {resource:?} of group {group:?} is not for this webhook");
             Decision::admit(Reviewed::Other, Outcome::Failed(reason))

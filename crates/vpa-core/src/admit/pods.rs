@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use vpa_api::names::annotation;
-use vpa_api::pod::Pod;
+use vpa_api::pod::{Pod, ResourceRequirements};
 use vpa_api::{ResourceList, VerticalPodAutoscaler};
 
+use super::pod::{self, Place, Sent};
 use super::{Decision, Operation, Outcome, Patch, Report, Request, Reviewed, Snapshot, boost};
 use crate::policy::{
     ContainerResources, LimitRanges, Mode, Notes, container_resources, current_resources, has_startup_boost,
@@ -15,7 +16,7 @@ use crate::policy::{
 use crate::target::{ChainError, controlling, pod_namespace, topmost_of_pod};
 
 /// Decides the review of a pod. It is always admitted.
-pub(super) fn review(request: &Request, snapshot: &Snapshot<'_>) -> Decision {
+pub(super) fn review(request: &Request<'_>, snapshot: &Snapshot<'_>) -> Decision {
     let admit = |outcome| Decision::admit(Reviewed::Pod, outcome);
     let skip = |reason: &str| admit(Outcome::Skipped(reason.to_owned()));
     if request.resource.version != "v1" {
@@ -27,13 +28,16 @@ pub(super) fn review(request: &Request, snapshot: &Snapshot<'_>) -> Decision {
     if request.operation != Operation::Create || !request.sub_resource.is_empty() {
         return skip("only the creation of pods is of interest");
     }
-    let mut pod = match decode(&request.object) {
-        Ok(pod) => pod,
+    let Sent { mut pod, places } = match pod::decode(request.object) {
+        Ok(sent) => sent,
         Err(error) => return admit(Outcome::Failed(format!("the pod cannot be read: {error}"))),
     };
     let metadata = &mut pod.metadata;
     let namespace =
         pod_namespace(metadata.name.as_deref(), metadata.namespace.as_deref(), &request.namespace).to_owned();
+    if !snapshot.vpas.any_in(&namespace) {
+        return skip("the pod's namespace has no VPA with a target");
+    }
     metadata.namespace = Some(namespace);
 
     let top = match topmost_of_pod(snapshot.controllers, &pod) {
@@ -53,7 +57,7 @@ pub(super) fn review(request: &Request, snapshot: &Snapshot<'_>) -> Decision {
     let limit_ranges =
         snapshot.limit_ranges.limit_ranges(pod.metadata.namespace.as_deref().unwrap_or_default());
     let name = vpa.metadata.name.clone();
-    let mut decision = match Patcher::new(&pod, &request.object).patches(&vpa, &limit_ranges, snapshot) {
+    let mut decision = match Patcher::new(&pod, &places).patches(&vpa, &limit_ranges, snapshot) {
         Ok(patches) => {
             let report = Report { reviewed: Reviewed::Pod, outcome: Outcome::Applied, vpa: None };
             Decision { denial: None, patches, warnings: Vec::new(), report }
@@ -62,16 +66,6 @@ pub(super) fn review(request: &Request, snapshot: &Snapshot<'_>) -> Decision {
     };
     decision.report.vpa = name;
     decision
-}
-
-/// Reads a pod. The error names the path of the field that is wrong.
-fn decode(raw: &Value) -> Result<Pod, String> {
-    // The decoder would take a list for an object with its fields in order, which patches could not reach into.
-    let containers = raw["spec"]["containers"].as_array().into_iter().flatten();
-    if [raw, &raw["spec"]].into_iter().chain(containers).any(Value::is_array) {
-        return Err("a list in the place of an object".to_owned());
-    }
-    serde_path_to_error::deserialize(raw).map_err(|error: serde_path_to_error::Error<_>| error.to_string())
 }
 
 /// Requests and limits for the pod's containers, with notes on how they came about.
@@ -100,14 +94,14 @@ fn resources(
 /// Builds the patch of one pod, in the order in which its parts must be there.
 struct Patcher<'a> {
     pod: &'a Pod,
-    /// The object as it was sent: patches have to fit it, whatever the kubelet reports as current.
-    raw: &'a Value,
+    /// Where patches have to fit, whatever the kubelet reports as current.
+    places: &'a [Place],
     patches: Vec<Patch>,
 }
 
 impl<'a> Patcher<'a> {
-    fn new(pod: &'a Pod, raw: &'a Value) -> Self {
-        Self { pod, raw, patches: Vec::new() }
+    fn new(pod: &'a Pod, places: &'a [Place]) -> Self {
+        Self { pod, places, patches: Vec::new() }
     }
 
     fn patches(
@@ -166,25 +160,24 @@ impl<'a> Patcher<'a> {
     ) -> Option<String> {
         let before = self.patches.len();
         let (requests, limits) = current_resources(name, self.pod);
-        let raw = self.raw.pointer(&format!("/spec/containers/{i}/resources")).filter(|raw| raw.is_object());
-        let has_others = raw.and_then(Value::as_object).is_some_and(|raw| {
-            raw.iter().any(|(key, value)| key != "requests" && key != "limits" && !value.is_null())
-        });
+        let Place { present, others } = self.places.get(i).copied().unwrap_or_default();
+        let in_spec = self.pod.spec.containers.get(i).map(|container| &container.resources);
         let changes =
             [&resources.requests, &resources.limits].into_iter().flatten().any(|list| !list.is_empty());
         let nothing_set = requests.is_none() && limits.is_none();
-        if (nothing_set && !has_others) || (raw.is_none() && changes) {
+        if (nothing_set && !others) || (!present && changes) {
             self.add(format!("/spec/containers/{i}/resources"), json!({}));
         }
+        let has = |side: fn(&ResourceRequirements) -> &Option<ResourceList>| {
+            in_spec.is_some_and(|resources| side(resources).is_some())
+        };
         let sides = [
-            ("requests", "request", requests, &resources.requests),
-            ("limits", "limit", limits, &resources.limits),
+            ("requests", "request", requests, &resources.requests, has(|resources| &resources.requests)),
+            ("limits", "limit", limits, &resources.limits, has(|resources| &resources.limits)),
         ];
-        for (field, word, current, wanted) in sides {
-            let wanted = wanted.as_ref().filter(|list| !list.is_empty());
-            let in_raw = raw.and_then(|raw| raw.get(field)).is_some_and(Value::is_object);
-            if let Some(wanted) = wanted {
-                self.list(i, field, word, wanted, current.is_none() || !in_raw, &mut notes);
+        for (field, word, current, wanted, sent) in sides {
+            if let Some(wanted) = wanted.as_ref().filter(|list| !list.is_empty()) {
+                self.list(i, field, word, wanted, current.is_none() || !sent, &mut notes);
             }
         }
         (self.patches.len() > before).then(|| {

@@ -1,6 +1,11 @@
 //! Reading of reviews.
+//!
+//! A review is read no deeper than this needs: the object in it stays text, which the kind of review that it is decodes
+//! into a type of its own. Most of a review is that object, and most of the object is of no interest here.
 
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
+
+use super::shallow::{Members, Shallow, type_of};
 
 /// What is being done to the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +32,8 @@ pub struct GroupVersionResource {
 }
 
 /// The request of a review. What is missing or null in the JSON is empty here.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Request {
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
     /// Ties the answer to the question.
     pub uid: String,
     /// Resource of the object.
@@ -43,10 +48,10 @@ pub struct Request {
     pub namespace: String,
     /// What is being done.
     pub operation: Operation,
-    /// The object; null on deletion.
-    pub object: Value,
-    /// The object as it was; null on creation.
-    pub old_object: Value,
+    /// The object, as JSON; none on deletion.
+    pub object: Option<&'a RawValue>,
+    /// The object as it was, as JSON; none on creation.
+    pub old_object: Option<&'a RawValue>,
 }
 
 /// Why a body is no review.
@@ -74,30 +79,37 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// When the body is not JSON, has no request, or a field of the review has the wrong type.
-pub fn decode(body: &[u8]) -> Result<Request, DecodeError> {
-    let mut review = match serde_json::from_slice(body)? {
-        Value::Object(review) => review,
-        Value::Null => return Err(DecodeError::NoRequest),
-        other => return Err(wrong("the review", "object", &other)),
+pub fn decode(body: &[u8]) -> Result<Request<'_>, DecodeError> {
+    let review: Shallow<'_, Shallow<'_, &RawValue>> = serde_json::from_slice(body)?;
+    let mut review = match review {
+        Shallow::Members(review) => review,
+        Shallow::Null => return Err(DecodeError::NoRequest),
+        Shallow::Other(found) => return Err(wrong("the review", "object", found)),
     };
-    string(&review, "", "kind")?;
-    string(&review, "", "apiVersion")?;
-    let mut request = match take(&mut review, "request") {
-        Value::Object(request) => request,
-        Value::Null => return Err(DecodeError::NoRequest),
-        other => return Err(wrong("request", "object", &other)),
+    for name in ["kind", "apiVersion"] {
+        match review.get(name) {
+            None | Some(Shallow::Null | Shallow::Other("string")) => {}
+            Some(other) => return Err(wrong(name, "string", other.type_name())),
+        }
+    }
+    let request = match review.take("request") {
+        Some(Shallow::Members(request)) => request,
+        None | Some(Shallow::Null) => return Err(DecodeError::NoRequest),
+        Some(Shallow::Other(found)) => return Err(wrong("request", "object", found)),
     };
     check_unused(&request)?;
     let resource = object(&request, "request", "resource")?;
-    let text =
-        |name| resource.map_or(Ok(String::new()), |resource| string(resource, "request.resource.", name));
+    let text = |name| {
+        let path = "request.resource.";
+        resource.as_ref().map_or(Ok(String::new()), |resource| string(resource, path, name))
+    };
     let resource = GroupVersionResource {
         group: text("group")?,
         version: text("version")?,
         resource: text("resource")?,
     };
     let kind_of = |field: &str| match object(&request, "request", field)? {
-        Some(kind) => string(kind, "request.requestKind.", "kind").map(Some),
+        Some(kind) => string(&kind, "request.requestKind.", "kind").map(Some),
         None => Ok(None),
     };
     // API servers before 1.15 do not send `requestKind`; there it is the object's own.
@@ -118,79 +130,57 @@ pub fn decode(body: &[u8]) -> Result<Request, DecodeError> {
             "DELETE" => Operation::Delete,
             other => Operation::Other(other.to_owned()),
         },
-        object: take(&mut request, "object"),
-        old_object: take(&mut request, "oldObject"),
+        object: present(&request, "object"),
+        old_object: present(&request, "oldObject"),
     })
 }
 
 /// Types of fields that are not used here: a review that has one of them wrong is damaged, and is not acted on.
-fn check_unused(request: &Map<String, Value>) -> Result<(), DecodeError> {
+fn check_unused(request: &Fields<'_>) -> Result<(), DecodeError> {
     for field in ["kind", "requestKind", "requestResource"] {
         if let Some(kind) = object(request, "request", field)? {
+            let path = format!("request.{field}.");
             for name in ["group", "version", "kind", "resource"] {
-                string(kind, &format!("request.{field}."), name)?;
+                string(&kind, &path, name)?;
             }
         }
     }
     if let Some(user) = object(request, "request", "userInfo")? {
-        string(user, "request.userInfo.", "username")?;
-        string(user, "request.userInfo.", "uid")?;
+        string(&user, "request.userInfo.", "username")?;
+        string(&user, "request.userInfo.", "uid")?;
     }
     string(request, "request.", "requestSubResource")?;
-    match get(request, "dryRun") {
-        None | Some(Value::Null | Value::Bool(_)) => Ok(()),
-        Some(other) => Err(wrong("request.dryRun", "boolean", other)),
+    match present(request, "dryRun").map(type_of) {
+        None | Some("boolean") => Ok(()),
+        Some(found) => Err(wrong("request.dryRun", "boolean", found)),
     }
 }
 
-/// The member of this name; one in other case where there is none in this.
-fn key<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a String> {
-    map.get_key_value(name)
-        .map(|(key, _)| key)
-        .or_else(|| map.keys().find(|key| key.eq_ignore_ascii_case(name)))
+/// Members of an object, each as JSON.
+type Fields<'a> = Members<'a, &'a RawValue>;
+
+/// A member that is there and not null.
+fn present<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a RawValue> {
+    fields.get(name).copied().filter(|value| type_of(value) != "null")
 }
 
-fn get<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    key(map, name).and_then(|key| map.get(key))
-}
-
-fn take(map: &mut Map<String, Value>, name: &str) -> Value {
-    let key = key(map, name).cloned();
-    key.and_then(|key| map.get_mut(&key)).map(Value::take).unwrap_or_default()
-}
-
-fn string(map: &Map<String, Value>, path: &str, name: &str) -> Result<String, DecodeError> {
-    match get(map, name) {
-        None | Some(Value::Null) => Ok(String::new()),
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(wrong(&format!("{path}{name}"), "string", other)),
+fn string(fields: &Fields<'_>, path: &str, name: &str) -> Result<String, DecodeError> {
+    match present(fields, name) {
+        None => Ok(String::new()),
+        Some(text) if type_of(text) == "string" => Ok(serde_json::from_str(text.get())?),
+        Some(other) => Err(wrong(&format!("{path}{name}"), "string", type_of(other))),
     }
 }
 
-fn object<'a>(
-    map: &'a Map<String, Value>,
-    path: &str,
-    name: &str,
-) -> Result<Option<&'a Map<String, Value>>, DecodeError> {
-    match get(map, name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(object)) => Ok(Some(object)),
-        Some(other) => Err(wrong(&format!("{path}.{name}"), "object", other)),
+fn object<'a>(fields: &Fields<'a>, path: &str, name: &str) -> Result<Option<Fields<'a>>, DecodeError> {
+    let Some(value) = present(fields, name) else { return Ok(None) };
+    match serde_json::from_str(value.get())? {
+        Shallow::Members(members) => Ok(Some(members)),
+        Shallow::Null => Ok(None),
+        Shallow::Other(found) => Err(wrong(&format!("{path}.{name}"), "object", found)),
     }
 }
 
-fn wrong(path: &str, expected: &'static str, found: &Value) -> DecodeError {
-    DecodeError::Type { path: path.to_owned(), expected, found: type_name(found) }
-}
-
-/// Name of a JSON type.
-pub(super) fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
+fn wrong(path: &str, expected: &'static str, found: &'static str) -> DecodeError {
+    DecodeError::Type { path: path.to_owned(), expected, found }
 }

@@ -58,13 +58,15 @@ fn decide(
     vpas: Vec<VerticalPodAutoscaler>,
     controllers: &BTreeMap<ControllerKey, Lookup>,
 ) -> Decision {
-    let request = decode(&serde_json::to_vec(review).unwrap()).unwrap();
+    let body = serde_json::to_vec(review).unwrap();
+    let request = decode(&body).unwrap();
     let config = Config {
         gates: Gates { in_place: true, per_vpa_config: true, cpu_startup_boost: true },
         max_allowed_cpu_boost: None,
     };
     let index = VpaIndex::new(vpas.into_iter().map(Arc::new));
-    let snapshot = Snapshot { vpas: &index, controllers, limit_ranges: &NoLimits, config: &config };
+    let snapshot =
+        Snapshot { vpas: &index, controllers, limit_ranges: &NoLimits, surroundings: None, config: &config };
     review_of(&request, &snapshot)
 }
 
@@ -190,7 +192,7 @@ fn equal_texts_stand_in_the_message_once() {
 }
 
 /// Any JSON, mostly with the names and words that occur in reviews.
-fn any_json() -> impl Strategy<Value = Value> {
+pub(super) fn any_json() -> impl Strategy<Value = Value> {
     const WORDS: [&str; 24] = [
         "",
         "cpu",

@@ -1,12 +1,16 @@
 //! Reviews of VPAs.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use vpa_api::vpa::{ContainerResourcePolicy, EvictionChangeRequirement, StartupBoost};
 
-use super::request::type_name;
+use super::shallow::type_name;
 use super::validation::{self, Allowed};
-use super::{Decision, Denial, FieldError, Gates, Operation, Outcome, Patch, Report, Request, Reviewed};
+use super::{
+    Decision, Denial, FieldError, Gates, Operation, Outcome, Patch, Report, Request, Reviewed, Snapshot,
+    warnings,
+};
 
 /// A VPA as a user may send it: webhooks see it before the API server holds it against the CRD, so anything may be
 /// missing.
@@ -15,15 +19,13 @@ use super::{Decision, Denial, FieldError, Gates, Operation, Outcome, Patch, Repo
 pub(super) struct VpaInput {
     #[serde(deserialize_with = "null_as_default")]
     pub(super) spec: SpecInput,
-    #[serde(rename = "metadata")]
-    _metadata: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
+    pub(super) metadata: Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct SpecInput {
-    #[serde(rename = "targetRef")]
-    _target_ref: Option<k8s_openapi::api::autoscaling::v1::CrossVersionObjectReference>,
+    pub(super) target_ref: Option<k8s_openapi::api::autoscaling::v1::CrossVersionObjectReference>,
     pub(super) update_policy: Option<UpdatePolicyInput>,
     pub(super) resource_policy: Option<ResourcePolicyInput>,
     #[serde(deserialize_with = "nulls_as_defaults")]
@@ -31,7 +33,7 @@ pub(super) struct SpecInput {
     pub(super) startup_boost: Option<StartupBoost>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct UpdatePolicyInput {
     pub(super) update_mode: Option<String>,
@@ -42,7 +44,7 @@ pub(super) struct UpdatePolicyInput {
     pub(super) evict_after_oom_seconds: Option<i32>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct EvictionRequirementInput {
     #[serde(rename = "resources", deserialize_with = "null_as_default")]
@@ -51,14 +53,14 @@ struct EvictionRequirementInput {
     _change_requirement: Option<EvictionChangeRequirement>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct ResourcePolicyInput {
     #[serde(deserialize_with = "nulls_as_defaults")]
     pub(super) container_policies: Vec<ContainerResourcePolicy>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct RecommenderInput {
     #[serde(rename = "name")]
@@ -84,17 +86,19 @@ where
 }
 
 /// Decides the review of a VPA.
-pub(super) fn review(request: &Request, gates: &Gates) -> Decision {
+///
+/// The outcome is [`Outcome::Pending`] where another look at the target may change a warning. The decision is whole all the
+/// same: one who waits no longer takes it [settled](Decision::settled).
+pub(super) fn review(request: &Request<'_>, snapshot: &Snapshot<'_>) -> Decision {
     if request.operation == Operation::Delete {
         return Decision::admit(Reviewed::Vpa, Outcome::Skipped("deletions are not reviewed".to_owned()));
     }
-    match validated(request, gates) {
-        Ok((patches, warnings)) => {
-            let outcome = if patches.is_empty() {
-                Outcome::Skipped("the VPA is complete".to_owned())
-            } else {
-                Outcome::Applied
-            };
+    match validated(request, &snapshot.config.gates) {
+        Ok(Valid { vpa, old, mut warnings }) => {
+            let patches = completed(&vpa);
+            let advice = warnings::advise(request, &vpa, old.as_ref(), snapshot);
+            warnings.extend(advice.warnings);
+            let outcome = advice.awaits.map_or_else(|| outcome(&patches), Outcome::Pending);
             let report = Report { reviewed: Reviewed::Vpa, outcome, vpa: None };
             Decision { denial: None, patches, warnings, report }
         }
@@ -111,40 +115,69 @@ pub(super) fn review(request: &Request, gates: &Gates) -> Decision {
     }
 }
 
+impl Decision {
+    /// The decision of one who waits no longer. That the target of a VPA is not known is no failure of the review.
+    pub fn settled(mut self) -> Self {
+        if self.report.reviewed == Reviewed::Vpa && matches!(self.report.outcome, Outcome::Pending(_)) {
+            self.report.outcome = outcome(&self.patches);
+        }
+        self
+    }
+}
+
+fn outcome(patches: &[Patch]) -> Outcome {
+    if patches.is_empty() { Outcome::Skipped("the VPA is complete".to_owned()) } else { Outcome::Applied }
+}
+
 type Warnings = Vec<String>;
 
-fn validated(
-    request: &Request,
-    gates: &Gates,
-) -> Result<(Vec<Patch>, Warnings), (Vec<FieldError>, Warnings)> {
+/// A VPA that may be as it is.
+struct Valid {
+    vpa: VpaInput,
+    /// What it was, on an update.
+    old: Option<VpaInput>,
+    warnings: Warnings,
+}
+
+fn validated(request: &Request<'_>, gates: &Gates) -> Result<Valid, (Vec<FieldError>, Warnings)> {
     let unreadable = |error: FieldError| (vec![error], Warnings::new());
-    let vpa = decode("object", &request.object).map_err(unreadable)?;
+    let vpa = decode("object", request.object).map_err(unreadable)?;
     let old = if request.operation == Operation::Update {
-        decode("oldObject", &request.old_object).map_err(unreadable)?
+        Some(decode("oldObject", request.old_object).map_err(unreadable)?)
     } else {
-        VpaInput::default()
+        None
     };
-    let checked = validation::validate(&vpa.spec, &Allowed::new(&old.spec, gates));
+    let kept = SpecInput::default();
+    let kept = old.as_ref().map_or(&kept, |old| &old.spec);
+    let checked = validation::validate(&vpa.spec, &Allowed::new(kept, gates));
     if !checked.errors.is_empty() {
         return Err((checked.errors, checked.warnings));
     }
-    let mut patches = Vec::new();
-    if vpa.spec.update_policy.is_none() {
-        patches.push(Patch::add("/spec/updatePolicy".to_owned(), json!({ "updateMode": "Recreate" })));
+    Ok(Valid { vpa, old, warnings: checked.warnings })
+}
+
+/// Patches that fill in what is missing.
+fn completed(vpa: &VpaInput) -> Vec<Patch> {
+    if vpa.spec.update_policy.is_some() {
+        return Vec::new();
     }
-    Ok((patches, checked.warnings))
+    vec![Patch::add("/spec/updatePolicy".to_owned(), json!({ "updateMode": "Recreate" }))]
 }
 
 /// Reads a VPA. The error names the path of the field that is wrong.
-fn decode(what: &str, raw: &Value) -> Result<VpaInput, FieldError> {
+fn decode(what: &str, raw: Option<&RawValue>) -> Result<VpaInput, FieldError> {
+    let mut raw: Value = match raw.map(|raw| serde_json::from_str(raw.get())) {
+        None => Value::Null,
+        Some(Ok(value)) => value,
+        Some(Err(error)) => return Err(FieldError::internal(".", &format!("{what}: {error}"))),
+    };
     if !raw.is_object() {
-        let found = type_name(raw);
+        let found = type_name(&raw);
         return Err(FieldError::internal(
             ".",
             &format!("{what}: expected a VerticalPodAutoscaler, found {found}"),
         ));
     }
-    let mut raw = raw.clone();
     canonical(&mut raw);
     check_lists("", &raw)
         .map_err(|path| FieldError::internal(".", &format!("{what}{path}: a list in the wrong place")))?;

@@ -28,6 +28,9 @@ pub fn pod_namespace<'a>(
 
 /// Where the VPAs that name a controller are found, in constant time.
 pub trait VpaSource {
+    /// Whether `namespace` has any VPA with a target. Most namespaces have none, and their pods need no further look.
+    fn any_in(&self, namespace: &str) -> bool;
+
     /// The VPAs of `namespace` whose `targetRef` has this kind and name, the strongest first.
     fn targeting(&self, namespace: &str, kind: &str, name: &str) -> Vec<Arc<VerticalPodAutoscaler>>;
 }
@@ -36,6 +39,8 @@ pub trait VpaSource {
 #[derive(Clone, Debug, Default)]
 pub struct VpaIndex {
     by_target: HashMap<String, Vec<Arc<VerticalPodAutoscaler>>>,
+    /// How many there are, without namespaces that have none.
+    in_namespace: HashMap<String, usize>,
 }
 
 impl VpaIndex {
@@ -52,8 +57,12 @@ impl VpaIndex {
     /// target changed has to be [removed](Self::remove) by its old form first.
     pub fn insert(&mut self, vpa: Arc<VerticalPodAutoscaler>) {
         let Some(slot) = slot_of(&vpa) else { return };
+        self.remove(&vpa);
+        match self.in_namespace.get_mut(namespace_of(&vpa)) {
+            Some(count) => *count += 1,
+            None => drop(self.in_namespace.insert(namespace_of(&vpa).to_owned(), 1)),
+        }
         let vpas = self.by_target.entry(slot).or_default();
-        vpas.retain(|other| other.metadata.name != vpa.metadata.name);
         let at = vpas.partition_point(|other| stronger(other, &vpa).is_le());
         vpas.insert(at, vpa);
     }
@@ -61,16 +70,27 @@ impl VpaIndex {
     /// Takes one VPA out, given in the form it was put in.
     pub fn remove(&mut self, vpa: &VerticalPodAutoscaler) {
         let Some(slot) = slot_of(vpa) else { return };
-        if let Some(vpas) = self.by_target.get_mut(&slot) {
-            vpas.retain(|other| other.metadata.name != vpa.metadata.name);
-            if vpas.is_empty() {
-                self.by_target.remove(&slot);
+        let Some(vpas) = self.by_target.get_mut(&slot) else { return };
+        let before = vpas.len();
+        vpas.retain(|other| other.metadata.name != vpa.metadata.name);
+        let removed = before - vpas.len();
+        if vpas.is_empty() {
+            self.by_target.remove(&slot);
+        }
+        if let Some(count) = self.in_namespace.get_mut(namespace_of(vpa)) {
+            *count -= removed;
+            if *count == 0 {
+                self.in_namespace.remove(namespace_of(vpa));
             }
         }
     }
 }
 
 impl VpaSource for VpaIndex {
+    fn any_in(&self, namespace: &str) -> bool {
+        self.in_namespace.contains_key(namespace)
+    }
+
     fn targeting(&self, namespace: &str, kind: &str, name: &str) -> Vec<Arc<VerticalPodAutoscaler>> {
         self.by_target.get(&slot(namespace, kind, name)).cloned().unwrap_or_default()
     }
@@ -78,7 +98,11 @@ impl VpaSource for VpaIndex {
 
 fn slot_of(vpa: &VerticalPodAutoscaler) -> Option<String> {
     let target = vpa.spec.target_ref.as_ref()?;
-    Some(slot(vpa.metadata.namespace.as_deref().unwrap_or_default(), &target.kind, &target.name))
+    Some(slot(namespace_of(vpa), &target.kind, &target.name))
+}
+
+fn namespace_of(vpa: &VerticalPodAutoscaler) -> &str {
+    vpa.metadata.namespace.as_deref().unwrap_or_default()
 }
 
 /// One string for three: none of them can hold a slash.

@@ -119,3 +119,26 @@ fn selectors_from_text() {
         assert_eq!(selector.as_ref().ok().map(|s| s.matches(&labels)), expected, "{text:?}: {selector:?}");
     }
 }
+
+#[test]
+fn a_namespace_has_vpas_as_long_as_one_is_left() {
+    let vpa = |name: &str, target: &str| -> Arc<vpa_api::VerticalPodAutoscaler> {
+        let object = serde_json::json!({
+            "metadata": { "name": name, "namespace": "ns" },
+            "spec": { "targetRef": { "kind": "Deployment", "name": target } },
+        });
+        Arc::new(serde_json::from_value(object).unwrap())
+    };
+    let mut index = VpaIndex::default();
+    assert!(!index.any_in("ns"));
+    index.insert(vpa("a", "d"));
+    index.insert(vpa("a", "d"));
+    index.insert(vpa("b", "d"));
+    assert!(index.any_in("ns") && !index.any_in("other"));
+    index.remove(&vpa("a", "d"));
+    index.remove(&vpa("a", "d"));
+    assert!(index.any_in("ns"), "b is left");
+    index.remove(&vpa("b", "d"));
+    assert!(!index.any_in("ns"));
+    assert!(index.targeting("ns", "Deployment", "d").is_empty());
+}

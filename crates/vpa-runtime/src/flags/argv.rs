@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, Command};
 
-use super::groups::{CommonFlags, KlogFlags};
+use super::groups::{Flags, KlogFlags};
 use super::values::{parse_bool, parse_float, parse_int};
 use crate::{Component, Error, FlagError};
 
@@ -31,6 +31,7 @@ enum Word {
 pub fn command<A: clap::CommandFactory>(component: &Component) -> Command {
     let mut command = A::command()
         .name(component.name)
+        .bin_name(component.name)
         .about(component.about)
         .version(env!("CARGO_PKG_VERSION"))
         .args_override_self(true)
@@ -99,7 +100,7 @@ pub fn parse<A>(
     argv: impl IntoIterator<Item = OsString>,
 ) -> Result<Result<Parsed<A>, String>, Error>
 where
-    A: clap::Parser + AsRef<CommonFlags>,
+    A: Flags,
 {
     let mut command = command::<A>(component);
     // Defaults of groups and derived settings are only there once built.
@@ -122,7 +123,7 @@ where
         warnings.push(format!("flags without effect here: {}", ignored.join(", ")));
     }
     let args = A::from_arg_matches(&matches).map_err(|error| flag_error(&command, &error))?;
-    args.as_ref().validate()?;
+    args.validate()?;
     Ok(Ok(Parsed { args, warnings }))
 }
 

@@ -10,6 +10,30 @@ use super::values::{parse_non_negative, parse_positive_duration};
 use super::{CommaList, FeatureGates, GoDuration, ListenAddress};
 use crate::FlagError;
 
+/// What has to be known of the flags of any command.
+pub trait Flags: clap::Parser {
+    /// How to log.
+    fn log(&self) -> &LogFlags;
+
+    /// Checks flags against each other.
+    ///
+    /// # Errors
+    /// The first pair that contradicts itself.
+    fn validate(&self) -> Result<(), FlagError> {
+        Ok(())
+    }
+}
+
+impl<A: clap::Parser + AsRef<CommonFlags>> Flags for A {
+    fn log(&self) -> &LogFlags {
+        &self.as_ref().log
+    }
+
+    fn validate(&self) -> Result<(), FlagError> {
+        self.as_ref().validate()
+    }
+}
+
 /// Flags that every program has.
 #[derive(clap::Args, Clone, Debug)]
 pub struct CommonFlags {

@@ -20,7 +20,8 @@ pub use argv::{Parsed, command, parse};
 pub use duration::{GoDuration, ParseDurationError};
 pub use gates::{FeatureGates, ParseGatesError};
 pub use groups::{
-    CommonFlags, KlogFlags, KubeFlags, LeaderElectFlags, LogFlags, LogFormat, Scope, ScopeFlags, Verbosity,
+    CommonFlags, Flags, KlogFlags, KubeFlags, LeaderElectFlags, LogFlags, LogFormat, Scope, ScopeFlags,
+    Verbosity,
 };
 pub use values::{
     CommaList, ListenAddress, parse_bool, parse_float, parse_int, parse_non_negative, parse_positive_duration,

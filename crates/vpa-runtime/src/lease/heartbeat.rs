@@ -34,13 +34,19 @@ impl HeartbeatWriter {
         }
     }
 
-    /// Beats until `stop`. Before each beat `fit` is asked whether the program can do its work (it serves, its
-    /// certificate is valid); if it cannot, the beat is left out and the reason is logged, so that nothing is evicted
-    /// in the hope of an admission that will not come.
-    pub async fn run(self, stop: CancellationToken, fit: impl Fn() -> Result<(), String> + Send) {
+    /// Beats until `stop`. Before each beat `fit` is asked whether the program can do its work (it answers, its
+    /// certificate is valid and trusted); if it cannot, or does not say so within the interval, the beat is left out and
+    /// the reason is logged, so that nothing is evicted in the hope of an admission that will not come.
+    pub async fn run<F>(self, stop: CancellationToken, mut fit: impl FnMut() -> F + Send)
+    where
+        F: Future<Output = Result<(), String>> + Send,
+    {
         let mut trouble: Option<String> = None;
         loop {
-            let result = match fit() {
+            let fit = tokio::time::timeout(self.interval, fit()).await.unwrap_or_else(|_| {
+                Err("the program does not know in time whether it can do its work".to_owned())
+            });
+            let result = match fit {
                 // The interval bounds the beat, as a late one is worth nothing.
                 Ok(()) => tokio::time::timeout(self.interval, self.beat())
                     .await

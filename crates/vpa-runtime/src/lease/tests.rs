@@ -197,7 +197,7 @@ async fn a_heartbeat_beats_while_its_program_is_fit() {
     let fit = Arc::new(Mutex::new(Ok(())));
     let asked = fit.clone();
     let stop = CancellationToken::new();
-    let task = tokio::spawn(writer.run(stop.clone(), move || asked.lock().clone()));
+    let task = tokio::spawn(writer.run(stop.clone(), move || std::future::ready(asked.lock().clone())));
     let version = || server.lock().version;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(version(), 1, "the first beat comes at once");
@@ -217,6 +217,18 @@ async fn a_heartbeat_beats_while_its_program_is_fit() {
     assert_eq!(version(), 4, "it goes on after a failure");
     stop.cancel();
     task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_does_not_say_whether_it_is_fit_has_no_heartbeat() {
+    let (server, api) = serve();
+    let writer = HeartbeatWriter::new(&api.cluster(), "ns", "beat", Duration::from_secs(10));
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(writer.run(stop.clone(), std::future::pending));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(server.lock().version, 0);
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(15), task).await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -106,11 +106,19 @@ async fn respond(state: &Arc<State>, request: Request) -> ApiResult<Response> {
         user,
         body,
         kind,
+        warnings: Arc::default(),
     };
-    serve(state, call).await
+    Ok(serve_warning(state, call).await)
 }
 
-/// Answers a request for a resource that exists.
+/// Answers a request for a resource that exists, with the warnings of webhooks: refused or not, the client is warned.
+async fn serve_warning(state: &Arc<State>, call: Call) -> Response {
+    let warnings = call.warnings.clone();
+    let mut response = serve(state, call).await.unwrap_or_else(IntoResponse::into_response);
+    warnings.write(response.headers_mut());
+    response
+}
+
 async fn serve(state: &Arc<State>, call: Call) -> ApiResult<Response> {
     if call.verb == Verb::Create && call.kind.namespaced && call.path.namespace.is_empty() {
         return Err(ApiError::method_not_allowed());

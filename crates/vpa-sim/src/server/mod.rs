@@ -29,6 +29,7 @@ mod selector;
 mod state;
 mod store;
 mod value;
+mod warnings;
 mod watch;
 mod webhook;
 mod write;

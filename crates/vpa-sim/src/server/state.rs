@@ -14,6 +14,7 @@ use super::faults::Faults;
 use super::kinds::{Kind, Registry, Version};
 use super::request::{Query, ResourcePath, Verb};
 use super::store::{Key, Store};
+use super::warnings::Warnings;
 use super::webhook::WebhookCaller;
 use crate::metrics_api::MetricsStore;
 
@@ -68,6 +69,8 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
     /// The kind behind the path.
     pub(crate) kind: Arc<Kind>,
+    /// What webhooks warn of.
+    pub(crate) warnings: Arc<Warnings>,
 }
 
 impl Call {

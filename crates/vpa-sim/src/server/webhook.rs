@@ -242,6 +242,7 @@ fn check_answer(answer: Value, uid: &str) -> Result<Value, String> {
 
 fn apply_answer(call: &Call, name: &str, answer: &Value, object: Value) -> ApiResult<Value> {
     let response = &answer["response"];
+    items(&response["warnings"]).iter().filter_map(Value::as_str).for_each(|text| call.warnings.add(text));
     if response["allowed"] != true {
         let status = &response["status"];
         let why = match text(status, &["message"]) {

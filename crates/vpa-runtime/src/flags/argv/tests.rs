@@ -1,5 +1,5 @@
 use super::*;
-use crate::flags::{FeatureGates, GoDuration, LeaderElectFlags};
+use crate::flags::{CommonFlags, FeatureGates, GoDuration, LeaderElectFlags};
 
 #[derive(clap::Parser, Debug)]
 struct Args {
