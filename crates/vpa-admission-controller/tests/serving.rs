@@ -11,7 +11,6 @@ use futures::future::BoxFuture;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
-use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -21,8 +20,11 @@ use vpa_admission_controller::metrics::WebhookMetrics;
 use vpa_admission_controller::tls::{self, Requirements};
 use vpa_admission_controller::webhook::{View, Views, Webhook};
 use vpa_core::admit::{Config, Gates};
-use vpa_core::policy::{LimitRangeSource, LimitRanges};
-use vpa_core::target::{Controller, ControllerKey, ControllerSource, Lookup, Selector, VpaIndex};
+use vpa_core::target::{ControllerKey, ControllerSource, Lookup};
+
+mod support;
+
+use support::{Known, review};
 
 /// A cluster with one StatefulSet, which is known only after it was waited for.
 #[derive(Clone, Default)]
@@ -36,41 +38,13 @@ impl ControllerSource for Slow {
         if !self.known.load(Ordering::SeqCst) {
             return Lookup::Pending;
         }
-        let selector = Ok(Selector::All([].into()));
-        let key = key.clone();
-        Lookup::Found(Arc::new(Controller {
-            key,
-            uid: None,
-            owner: None,
-            selector,
-            replicas: None,
-            containers: None,
-        }))
-    }
-}
-
-impl LimitRangeSource for Slow {
-    fn limit_ranges(&self, _: &str) -> Arc<LimitRanges> {
-        Arc::default()
+        Known.get(key)
     }
 }
 
 impl Views for Slow {
     fn view(&self) -> View {
-        let vpa = json!({
-            "apiVersion": "autoscaling.k8s.io/v1", "kind": "VerticalPodAutoscaler",
-            "metadata": { "name": "web", "namespace": "ns" },
-            "spec": { "targetRef": { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web" } },
-            "status": { "recommendation": { "containerRecommendations": [
-                { "containerName": "main", "target": { "cpu": "250m" } },
-            ] } },
-        });
-        View {
-            vpas: Arc::new(VpaIndex::new([Arc::new(serde_json::from_value(vpa).unwrap())])),
-            controllers: Arc::new(self.clone()),
-            limit_ranges: Arc::new(self.clone()),
-            surroundings: None,
-        }
+        View { controllers: Arc::new(self.clone()), ..Known.view() }
     }
 
     fn resolve<'a>(&'a self, _: &'a ControllerKey) -> BoxFuture<'a, ()> {
@@ -108,19 +82,6 @@ fn self_made() -> Source {
     Source::SelfMade(vec!["127.0.0.1".to_owned(), "vpa-webhook.kube-system.svc".to_owned()])
 }
 
-fn review() -> Value {
-    json!({ "request": {
-        "uid": "u", "operation": "CREATE", "namespace": "ns", "name": "web-0",
-        "resource": { "version": "v1", "resource": "pods" }, "requestKind": { "kind": "Pod" },
-        "object": {
-            "metadata": { "name": "web-0", "namespace": "ns", "ownerReferences": [
-                { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "web", "uid": "w", "controller": true },
-            ] },
-            "spec": { "containers": [{ "name": "main" }] },
-        },
-    } })
-}
-
 /// Sends a review as the name `host`, trusting `authority` alone; the answer with its head.
 async fn send(address: SocketAddr, host: &str, authority: &[u8]) -> Result<String, String> {
     let mut roots = RootCertStore::empty();
@@ -134,7 +95,7 @@ async fn send(address: SocketAddr, host: &str, authority: &[u8]) -> Result<Strin
     let name = ServerName::try_from(host.to_owned()).unwrap();
     let connector = TlsConnector::from(Arc::new(config));
     let mut stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
-    let body = review().to_string();
+    let body = review("u");
     let head = format!(
         "POST /?timeout=10s HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()

@@ -11,7 +11,7 @@ use e2e::error::{Error, OnFile, Result};
 
 /// Measures the three programs, and the Go suite's beside them where PEER names a folder with its programs.
 ///
-/// Nothing is asserted. All of it takes about 40 minutes, twice that with PEER, and needs a machine that does nothing
+/// Nothing is asserted. All of it takes about 50 minutes, twice that with PEER, and needs a machine that does nothing
 /// else; it can be stopped at any time and leaves nothing behind.
 #[derive(Debug, Parser)]
 struct Args {

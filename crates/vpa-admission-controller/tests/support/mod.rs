@@ -1,5 +1,7 @@
 //! A webhook on a real socket, and a client that says exactly what it is told.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

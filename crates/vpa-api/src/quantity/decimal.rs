@@ -138,7 +138,12 @@ impl Decimal {
 
     pub(super) fn as_f64(&self) -> f64 {
         // Decimal text to float is rounded correctly; a longer number is infinite.
-        let base = self.unscaled.to_string().parse().unwrap_or(f64::NAN);
+        let digits = self.unscaled.to_string();
+        let base: f64 = digits.parse().unwrap_or(f64::NAN);
+        if base.is_infinite() && self.power < 0 {
+            // Most of these digits are behind the point, and the number may be small.
+            return format!("{digits}e{}", self.power).parse().unwrap_or(base);
+        }
         scale_f64(base, self.power)
     }
 

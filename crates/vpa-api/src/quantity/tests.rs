@@ -79,7 +79,9 @@ proptest! {
             let twice = parsed.clone();
             parsed.add(&twice);
             parsed.round_up(power.clamp(-400, 400));
-            prop_assert_eq!(&quantity(&parsed.to_string()), &parsed);
+            // Reading takes binary units up to the largest int64 only, as Kubernetes does.
+            let readable = parsed.format() != Format::BinarySi || parsed.value_saturating().unsigned_abs() < i64::MAX.unsigned_abs();
+            prop_assert!(!readable || quantity(&parsed.to_string()) == parsed, "{parsed}");
         }
     }
 }
@@ -192,4 +194,12 @@ fn numbers_of_json_and_yaml_are_read() {
         assert_eq!(serde_json::from_str::<Quantity>(json).unwrap(), quantity(text), "{json}");
         assert_eq!(serde_saphyr::from_str::<Quantity>(json).unwrap(), quantity(text), "{json}");
     }
+}
+
+/// A number of a thousand digits, nearly all of them behind the point, as a sum can have.
+#[test]
+fn a_long_number_is_not_nan() {
+    let mut sum = quantity("28171");
+    sum.add(&quantity("0E-922"));
+    assert!((sum.as_f64() - 28171.0).abs() < 1e-6, "{}", sum.as_f64());
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use vpa_api::names::annotation;
 use vpa_api::pod::{Pod, ResourceRequirements};
-use vpa_api::{ResourceList, VerticalPodAutoscaler};
+use vpa_api::{Quantity, ResourceList, VerticalPodAutoscaler};
 
 use super::pod::{self, Place, Sent};
 use super::{Decision, Operation, Outcome, Patch, Report, Request, Reviewed, Snapshot, boost};
@@ -91,6 +91,30 @@ fn resources(
     (resources, processed.notes)
 }
 
+/// Why a pod gets no patch. It is then admitted as it is.
+#[derive(Debug, thiserror::Error)]
+enum PatchError {
+    #[error(transparent)]
+    Boost(#[from] boost::BoostError),
+    /// A pod whose own amounts are negative is refused by the API server or, in its status, not looked at; what follows
+    /// from them must not be what it is refused for.
+    #[error("container {container}: {resource} would become {amount}")]
+    Negative { container: String, resource: String, amount: Quantity },
+}
+
+fn not_negative(container: &str, resources: &ContainerResources) -> Result<(), PatchError> {
+    let lists = [&resources.requests, &resources.limits];
+    let mut amounts = lists.into_iter().flatten().flat_map(|list| list.iter());
+    match amounts.find(|(_, amount)| amount.signum() < 0) {
+        None => Ok(()),
+        Some((resource, amount)) => Err(PatchError::Negative {
+            container: container.to_owned(),
+            resource: resource.to_string(),
+            amount: amount.clone(),
+        }),
+    }
+}
+
 /// Builds the patch of one pod, in the order in which its parts must be there.
 struct Patcher<'a> {
     pod: &'a Pod,
@@ -109,7 +133,7 @@ impl<'a> Patcher<'a> {
         vpa: &VerticalPodAutoscaler,
         limit_ranges: &LimitRanges,
         snapshot: &Snapshot<'_>,
-    ) -> Result<Vec<Patch>, boost::BoostError> {
+    ) -> Result<Vec<Patch>, PatchError> {
         if self.pod.metadata.annotations.is_none() {
             self.add("/metadata/annotations".to_owned(), json!({}));
         }
@@ -126,6 +150,7 @@ impl<'a> Patcher<'a> {
                 }
                 boost::Applied::LeaveAlone => continue,
             }
+            not_negative(&container.name, resources)?;
             let notes = notes.remove(&container.name).unwrap_or_default();
             texts.extend(self.container(i, &container.name, resources, notes));
         }

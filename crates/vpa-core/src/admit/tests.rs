@@ -314,3 +314,19 @@ proptest! {
         prop_assert!(decision.denial.is_none_or(|denial| !denial.causes.is_empty()));
     }
 }
+
+/// Found by fuzzing: a status with negative amounts, which the API server does not look at, led to a negative request,
+/// for which it would have refused the pod.
+#[test]
+fn a_pod_is_never_given_a_negative_amount() {
+    let mut review = pod_review(json!([{ "name": "main", "resources": {
+        "limits": { "cpu": "1", "memory": "2621" }, "requests": { "cpu": "1" } } }]));
+    let status = json!({ "containerStatuses": [{ "name": "main", "resources": {
+        "limits": { "cpu": "7", "memory": "-522m" }, "requests": { "cpu": "331m", "memory": "1e9" } } }] });
+    review["request"]["object"]["status"] = status;
+    let decision = decide(&review, vec![vpa("Initial")], &controllers());
+    assert!(decision.allowed());
+    for patch in &decision.patches {
+        assert!(!patch.value.as_str().unwrap_or_default().starts_with('-'), "{patch:?}");
+    }
+}

@@ -78,16 +78,15 @@ impl Bench<'_> {
         Ok(found)
     }
 
-    /// Work under load. `small` is what was found with the fewest VPAs: with more a review may hardly take more CPU time. Rates
-    /// are compared with the Go suite's in the same rounds alone, since those of other times had another machine.
+    /// Work under load. `small` is what was found with the fewest VPAs: with more a review may hardly take more CPU time.
+    /// Rates are compared with the Go suite's alone, of the same rounds.
     fn load_lines(&mut self, row: Row, vpas: usize, found: &[Found], small: Option<&[Found]>, peak: u64) {
         let what = format!("{} VPAs in one namespace, {CONNECTIONS} connections", grouped(self.scaled(vpas)));
-        let few = small.and_then(|small| of(small, Who::Program(Suite::Own)));
         let peer = of(found, Who::Program(Suite::Peer));
         let rate = |round: &Round| round.many.rate();
         let cpu = |round: &Round| round.many.cpu();
         let p99 = |round: &Round| round.many.percentile(0.99);
-        let cpu_max = few.map_or(CPU, |few| few.median(cpu) * LONGER);
+        let cpu_max = small.and_then(|small| cpu_max(small, found)).unwrap_or(CPU);
         let rate_min = peer.map(|peer| peer.median(rate) * RATE_FACTOR);
         let p99_max = peer.map(|peer| peer.median(p99) / P99_PART);
         let programs = programs(found);
@@ -128,6 +127,14 @@ impl Bench<'_> {
             seconds(found.median(p50))
         });
     }
+}
+
+/// CPU time that a review may take now, in seconds, by what it took with the fewest VPAs. The machine is not the same for
+/// minutes: what a constant answer takes more or less now is taken into account.
+fn cpu_max(small: &[Found], now: &[Found]) -> Option<f64> {
+    let cpu = |found, who| Some(of(found, who)?.median(|round| round.many.cpu()));
+    let drift = cpu(now, Who::Constant)? / cpu(small, Who::Constant)?;
+    Some(cpu(small, Who::Program(Suite::Own))? * drift * LONGER)
 }
 
 fn of(found: &[Found], who: Who) -> Option<&Found> {
