@@ -27,7 +27,6 @@ use vpa_admission_controller::tls::{self, Requirements};
 use vpa_admission_controller::webhook::Webhook;
 use vpa_core::admit::{Config, Gates};
 
-#[allow(dead_code, reason = "shared with other tests")]
 mod support;
 
 use support::{Known, review};
