@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by it")]
 
-use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,24 +11,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use vpa_admission_controller::certificates::{Certificates, Source};
-use vpa_admission_controller::metrics::WebhookMetrics;
-use vpa_admission_controller::tls::{self, Requirements};
-use vpa_admission_controller::webhook::Webhook;
-use vpa_core::admit::{Config, Gates};
 
 mod support;
 
-use support::{Known, review};
+use support::{Known, Serving, review};
 
 const HOST: &str = "vpa-webhook.kube-system.svc";
 /// Time between two looks at the files; the program takes longer.
@@ -78,19 +68,6 @@ fn spawn(work: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<(
     AbortOnDropHandle::new(tokio::spawn(work))
 }
 
-async fn connect(address: SocketAddr, bundle: &[u8]) -> Result<TlsStream<TcpStream>, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(bundle) {
-        roots.add(certificate.unwrap()).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-    let name = ServerName::try_from(HOST).unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| error.to_string())
-}
-
 /// Sends a review and reads its answer, on a connection that stays.
 async fn ask(stream: &mut TlsStream<TcpStream>) -> Result<(), String> {
     let body = review("u");
@@ -126,14 +103,8 @@ async fn a_rotation_under_load_fails_no_request() {
     let (certificate, key, authority) = (file("tls.crt"), file("tls.key"), file("ca.crt"));
     let certificates = Certificates::load(Source::Files { certificate, key, authority }).unwrap();
 
-    let config = Requirements::new("", "").unwrap().server(certificates.clone()).unwrap();
-    let gates = Gates { in_place: true, per_vpa_config: true, cpu_startup_boost: true };
-    let settings = Config { gates, max_allowed_cpu_boost: None };
-    let metrics = WebhookMetrics::new(&prometheus::Registry::new()).unwrap();
-    let router = Arc::new(Webhook::new(Arc::new(Known), settings, metrics)).router();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let _server = spawn(tls::serve(listener, config, router, CancellationToken::new()));
+    let Serving { address, task, .. } = support::serve(Known, &certificates).await;
+    let _server = AbortOnDropHandle::new(task);
     let changes = Arc::new(AtomicU64::new(0));
     let _watch = spawn({
         let (certificates, changes) = (certificates.clone(), changes.clone());
@@ -173,7 +144,7 @@ async fn a_rotation_under_load_fails_no_request() {
                 let result = async {
                     let mut open = match stream.take() {
                         Some(stream) => stream,
-                        None => connect(address, &bundle).await?,
+                        None => support::connect(address, HOST, &bundle).await?,
                     };
                     ask(&mut open).await?;
                     Ok::<_, String>(open)

@@ -8,23 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsConnector;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use vpa_admission_controller::certificates::{Certificates, Source};
-use vpa_admission_controller::metrics::WebhookMetrics;
-use vpa_admission_controller::tls::{self, Requirements};
-use vpa_admission_controller::webhook::{View, Views, Webhook};
-use vpa_core::admit::{Config, Gates};
+use vpa_admission_controller::webhook::{View, Views};
 use vpa_core::target::{ControllerKey, ControllerSource, Lookup};
 
 mod support;
 
-use support::{Known, review};
+use support::{Known, Serving, review};
 
 /// A cluster with one StatefulSet, which is known only after it was waited for.
 #[derive(Clone, Default)]
@@ -65,16 +58,7 @@ struct Server {
 
 async fn start(views: Slow, source: Source) -> Server {
     let certificates = Certificates::load(source).unwrap();
-    let config = Requirements::new("", "").unwrap().server(certificates.clone()).unwrap();
-    let settings = Config {
-        gates: Gates { in_place: true, per_vpa_config: true, cpu_startup_boost: true },
-        max_allowed_cpu_boost: None,
-    };
-    let metrics = WebhookMetrics::new(&prometheus::Registry::new()).unwrap();
-    let router = Arc::new(Webhook::new(Arc::new(views), settings, metrics)).router();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-    let task = tokio::spawn(tls::serve(listener, config, router, stop.clone()));
+    let Serving { address, registry: _, stop, task } = support::serve(views, &certificates).await;
     Server { address, certificates, stop, task }
 }
 
@@ -84,27 +68,14 @@ fn self_made() -> Source {
 
 /// Sends a review as the name `host`, trusting `authority` alone; the answer with its head.
 async fn send(address: SocketAddr, host: &str, authority: &[u8]) -> Result<String, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(authority) {
-        roots.add(certificate.unwrap()).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_root_certificates(roots).with_no_client_auth();
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-    let name = ServerName::try_from(host.to_owned()).unwrap();
-    let connector = TlsConnector::from(Arc::new(config));
-    let mut stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
+    let mut stream = support::connect(address, host, authority).await?;
     let body = review("u");
     let head = format!(
         "POST /?timeout=10s HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(format!("{head}{body}").as_bytes()).await.map_err(|error| error.to_string())?;
-    let mut answer = Vec::new();
-    // Some servers close without a TLS goodbye; what was answered counts.
-    let _ = stream.read_to_end(&mut answer).await;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Ok(support::read(&mut stream).await)
 }
 
 #[tokio::test]

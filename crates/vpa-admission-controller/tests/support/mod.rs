@@ -12,6 +12,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -95,6 +96,29 @@ impl Views for Crashing {
     }
 }
 
+/// A webhook that serves until `stop`.
+pub(crate) struct Serving {
+    pub(crate) address: SocketAddr,
+    pub(crate) registry: prometheus::Registry,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinHandle<()>,
+}
+
+/// Serves a webhook that decides against `views`, with these certificates.
+pub(crate) async fn serve(views: impl Views, certificates: &Certificates) -> Serving {
+    let config = Requirements::new("", "").unwrap().server(certificates.clone()).unwrap();
+    let registry = prometheus::Registry::new();
+    let metrics = WebhookMetrics::new(&registry).unwrap();
+    let gates = Gates { in_place: true, per_vpa_config: true, cpu_startup_boost: true };
+    let settings = Config { gates, max_allowed_cpu_boost: None };
+    let webhook = Arc::new(Webhook::new(Arc::new(views), settings, metrics));
+    tokio::spawn(webhook.load().measure());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let task = tokio::spawn(tls::serve(listener, config, webhook.router(), stop.clone()));
+    Serving { address, registry, stop, task }
+}
+
 /// A webhook that serves; it stops when dropped.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -112,16 +136,7 @@ pub(crate) async fn start(views: impl Views) -> Server {
     std::fs::write(file("tls.key"), made.signing_key.serialize_pem()).unwrap();
     let (certificate, key, authority) = (file("tls.crt"), file("tls.key"), file("ca.crt"));
     let certificates = Certificates::load(Source::Files { certificate, key, authority }).unwrap();
-    let config = Requirements::new("", "").unwrap().server(certificates).unwrap();
-    let registry = prometheus::Registry::new();
-    let metrics = WebhookMetrics::new(&registry).unwrap();
-    let gates = Gates { in_place: true, per_vpa_config: true, cpu_startup_boost: true };
-    let settings = Config { gates, max_allowed_cpu_boost: None };
-    let webhook = Arc::new(Webhook::new(Arc::new(views), settings, metrics));
-    tokio::spawn(webhook.load().measure());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-    tokio::spawn(tls::serve(listener, config, webhook.router(), stop.clone()));
+    let Serving { address, registry, stop, task: _ } = serve(views, &certificates).await;
     Server { address, authority: made.cert.pem().into_bytes(), registry, _stop: stop.drop_guard() }
 }
 
@@ -134,30 +149,38 @@ impl Server {
     }
 }
 
+/// A connection to a server that is called `host`, by one who trusts `bundle` alone.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    host: &str,
+    bundle: &[u8],
+) -> Result<TlsStream<TcpStream>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(bundle) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| error.to_string())
+}
+
 /// A client that trusts one server.
 #[derive(Clone)]
 pub(crate) struct Client {
     address: SocketAddr,
-    connector: TlsConnector,
+    authority: Vec<u8>,
 }
 
 impl Client {
     pub(crate) fn of(server: &Server) -> Self {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&server.authority) {
-            roots.add(certificate.unwrap()).unwrap();
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let config = config.with_root_certificates(roots).with_no_client_auth();
-        Self { address: server.address, connector: TlsConnector::from(Arc::new(config)) }
+        Self { address: server.address, authority: server.authority.clone() }
     }
 
     pub(crate) async fn connect(&self) -> Result<TlsStream<TcpStream>, String> {
-        let stream = TcpStream::connect(self.address).await.map_err(|error| error.to_string())?;
-        let name = ServerName::try_from("localhost").unwrap();
-        self.connector.connect(name, stream).await.map_err(|error| error.to_string())
+        connect(self.address, "localhost", &self.authority).await
     }
 
     /// Sends a text as it is on a connection of its own and reads to the end.
